@@ -1,0 +1,1 @@
+//! Hotcell builds Go modules that nobody trusts.
