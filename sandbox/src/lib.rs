@@ -1,1 +1,14 @@
-//! The cell.
+//! The cell: policies, the supervisor that makes cells, and the process that becomes the build.
+//!
+//! - [`policy`]: what a cell may do, as data; [`policy::builtin`], [`policy::Policy::limits`].
+//! - [`supervisor`]: [`supervisor::run`] is the role `supervise`.
+//! - [`wire`], [`channel`]: how the asker speaks with it; [`inherit`]: a role's own sockets.
+mod cell;
+pub mod channel;
+pub mod inherit;
+pub mod policy;
+pub mod privilege;
+mod store;
+pub mod supervisor;
+mod sys;
+pub mod wire;

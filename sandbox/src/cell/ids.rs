@@ -1,0 +1,47 @@
+//! Session, ids and names.
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        stat::{Mode, umask},
+    },
+    unistd::{Gid, Uid, setgroups, sethostname, setresgid, setresuid, setsid},
+};
+
+use super::{Plan, place};
+use crate::sys::{self, process};
+
+/// Least processor time beside others: a build must not make the service slow.
+const NICE: i32 = 19;
+
+/// No terminal, no inherited signal state, files of the usual modes, last in the queue.
+pub(super) fn begin_session() -> Result<(), String> {
+    setsid().map_err(|e| format!("setsid: {e}"))?;
+    let mask = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    mask.map_err(|e| format!("sigprocmask: {e}"))?;
+    process::default_sigpipe().map_err(|e| format!("sigaction: {e}"))?;
+    umask(Mode::from_bits_truncate(0o022));
+    process::set_nice(NICE).map_err(|e| format!("setpriority: {e}"))
+}
+
+/// Takes the one id of the cell. Capabilities stay: id 0 is not mapped, so none was taken for it.
+pub(super) fn switch(plan: &Plan) -> Result<(), String> {
+    let (uid, gid) = (Uid::from_raw(place::ID), Gid::from_raw(place::ID));
+    if plan.drop_groups {
+        setgroups(&[]).map_err(|e| format!("setgroups: {e}"))?;
+    }
+    setresgid(gid, gid, gid).map_err(|e| format!("setresgid: {e}"))?;
+    setresuid(uid, uid, uid).map_err(|e| format!("setresuid: {e}"))?;
+    // Both are reset by a change of ids, so they come after it. Dumpable: else the supervisor would
+    // need CAP_SYS_PTRACE to take the filter's listener. Should the supervisor have died before
+    // this line, the next wait ends us.
+    prctl::set_dumpable(true).map_err(|e| format!("PR_SET_DUMPABLE: {e}"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("PR_SET_PDEATHSIG: {e}"))
+}
+
+/// Fixed names, as a build can print them into a binary.
+pub(super) fn set_names() -> Result<(), String> {
+    sethostname(place::HOST_NAME).map_err(|e| format!("sethostname: {e}"))?;
+    sys::set_domain_name(c"").map_err(|e| format!("setdomainname: {e}"))
+}

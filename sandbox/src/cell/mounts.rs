@@ -1,0 +1,219 @@
+//! The cell's file system, assembled from nothing.
+//!
+//! Called by init while it still has all powers in its own namespaces. Mounts from outside arrive
+//! as detached descriptors, already read-only; no path of the host is ever opened.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
+};
+
+use nix::{
+    fcntl::{OFlag, open},
+    mount::{MntFlags, umount2},
+    sys::stat::Mode,
+    unistd::{chdir, fchdir, pivot_root},
+};
+
+use super::{Plan, place};
+use crate::{
+    policy::{PlaceKind, Policy},
+    sys::mount::{self, Attributes},
+};
+
+/// Always, whatever the policy says.
+const FLOOR: Attributes = Attributes::NO_SUID.and(Attributes::NO_DEV);
+/// Room for the places' folders and nothing else.
+const ROOT_OPTIONS: [(&CStr, &CStr); 3] =
+    [(c"size", c"64k"), (c"nr_inodes", c"32"), (c"mode", c"0755")];
+/// Largest program that is run in the place of the go command.
+pub(crate) const PROGRAM_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Visible only while the cell is made.
+const SCRATCH: &str = "/scratch";
+const FROZEN: &str = "/frozen";
+/// The go command sends nothing and counts nothing when its mode file says so
+/// (<https://go.dev/doc/telemetry>); there is no environment variable for it.
+const TELEMETRY: (&str, &str) = ("/home/.config/go/telemetry", "off 2024-01-01\n");
+
+/// Folders that are handed out.
+pub(super) struct Folders {
+    /// `GOPATH/bin`, for the gate.
+    pub(super) bin: OwnedFd,
+    /// `GOCACHE`, for freezing.
+    pub(super) cache: OwnedFd,
+}
+
+/// Names the path of an error.
+trait At<T> {
+    fn at(self, path: &str) -> Result<T, String>;
+}
+
+impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
+    fn at(self, path: &str) -> Result<T, String> {
+        self.map_err(|error| format!("`{path}`: {error}"))
+    }
+}
+
+/// Replaces the root by an empty one and lets go of the old.
+pub(super) fn root() -> Result<(), String> {
+    mount::make_private().at("/")?;
+    let new = mount::new_mount(c"tmpfs", &[], &ROOT_OPTIONS, FLOOR.and(Attributes::NO_EXEC));
+    let new = new.at("tmpfs")?;
+    mount::attach(new.as_fd(), c"/").at("/")?;
+    fchdir(new.as_fd()).at("new root")?;
+    pivot_root(".", ".").at("pivot_root")?;
+    // The old root now lies upon the new one; without it nothing of the host has a name here.
+    umount2(".", MntFlags::MNT_DETACH).at("old root")?;
+    chdir("/").at("/")
+}
+
+/// The policy's attributes of a place, and the floor's. The device is the exception from nodev.
+pub(crate) fn attributes(policy: &Policy, kind: PlaceKind) -> Attributes {
+    let place = policy.place(kind);
+    let mut all = Attributes::NO_SUID;
+    if kind != PlaceKind::Null {
+        all = all.and(Attributes::NO_DEV);
+    }
+    if place.is_none_or(|place| place.no_exec) {
+        all = all.and(Attributes::NO_EXEC);
+    }
+    if place.is_none_or(|place| place.read_only) {
+        all = all.and(Attributes::READ_ONLY);
+    }
+    all
+}
+
+/// Fills the root.
+pub(super) fn places(plan: &Plan) -> Result<Folders, String> {
+    // Detached mounts from outside come with their attributes: the supervisor has set them.
+    attach(plan.sdk.as_fd(), place::SDK)?;
+    folder("/dev", 0o755)?;
+    write(place::NULL, b"")?;
+    mount::attach(plan.null.as_fd(), c"/dev/null").at(place::NULL)?;
+    scratch(plan)?;
+    if let Some(file) = &plan.program {
+        program(plan, file)?;
+    }
+    fs::remove_dir(SCRATCH).at(SCRATCH)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    chdir(place::HOME).at(place::HOME)?;
+    Ok(Folders {
+        bin: open(place::BIN, flags, Mode::empty()).at(place::BIN)?,
+        cache: open(place::CACHE, flags, Mode::empty()).at(place::CACHE)?,
+    })
+}
+
+/// Home, temporary files and caches: one limited file system, shown at two places.
+fn scratch(plan: &Plan) -> Result<(), String> {
+    let number = |value: u64| CString::new(value.to_string()).expect("digits hold no NUL");
+    let options = [
+        (c"size", &*number(plan.scratch_bytes)),
+        (c"nr_inodes", &*number(plan.policy.limits().scratch_inodes)),
+        (c"mode", c"0755"),
+    ];
+    let all =
+        mount::new_mount(c"tmpfs", &[], &options, FLOOR.and(Attributes::NO_EXEC)).at("tmpfs")?;
+    folder(SCRATCH, 0o755)?;
+    mount::attach(all.as_fd(), c"/scratch").at(SCRATCH)?;
+    for (kind, from, to) in [
+        (PlaceKind::Home, c"/scratch/home", place::HOME),
+        (PlaceKind::Tmp, c"/scratch/tmp", place::TMP),
+    ] {
+        folder(&from.to_string_lossy(), 0o755)?;
+        let part = mount::clone_tree(nix::fcntl::AT_FDCWD, from).at(to)?;
+        mount::restrict(part.as_fd(), attributes(&plan.policy, kind)).at(to)?;
+        attach(part.as_fd(), to)?;
+    }
+    for path in [place::BIN, place::MODULES, TELEMETRY.0] {
+        folder(path, 0o755)?;
+    }
+    write(&format!("{}/mode", TELEMETRY.0), TELEMETRY.1.as_bytes())?;
+    cache(plan)?;
+    umount2(SCRATCH, MntFlags::MNT_DETACH).at(SCRATCH)
+}
+
+/// The build cache; with a frozen one below, what is new goes to an upper layer of our own.
+fn cache(plan: &Plan) -> Result<(), String> {
+    folder(place::CACHE, 0o755)?;
+    let trimmed = plan.now_s.to_string(); // else the go command walks the cache and deletes
+    let Some(frozen) = &plan.frozen else {
+        return write(&format!("{}/trim.txt", place::CACHE), trimmed.as_bytes());
+    };
+    folder("/scratch/work", 0o700)?;
+    folder("/scratch/upper", 0o755)?;
+    for byte in 0..=u8::MAX {
+        // Made by the cell's own id before the mount, else it may not write into them: those of
+        // the lower layer belong to an id that is not mapped.
+        folder(&format!("/scratch/upper/{byte:02x}"), 0o755)?;
+    }
+    write("/scratch/upper/trim.txt", trimmed.as_bytes())?;
+    folder(FROZEN, 0o755)?;
+    mount::attach(frozen.as_fd(), c"/frozen").at(FROZEN)?;
+    let options = [
+        (c"lowerdir", c"/frozen"),
+        (c"upperdir", c"/scratch/upper"),
+        (c"workdir", c"/scratch/work"),
+    ];
+    let wanted = attributes(&plan.policy, PlaceKind::Cache);
+    let layers = mount::new_mount(c"overlay", &[c"userxattr"], &options, wanted).at("overlay")?;
+    mount::attach(layers.as_fd(), c"/home/cache").at(place::CACHE)?;
+    umount2(FROZEN, MntFlags::MNT_DETACH).at(FROZEN)?;
+    fs::remove_dir(FROZEN).at(FROZEN)
+}
+
+/// Copies the program into a file system of its own and shows it as one read-only file.
+fn program(plan: &Plan, file: &OwnedFd) -> Result<(), String> {
+    let size = CString::new((PROGRAM_BYTES_MAX + 64 * 1024).to_string()).expect("digits");
+    let options = [(c"size", &*size), (c"nr_inodes", c"8"), (c"mode", c"0755")];
+    let own = mount::new_mount(c"tmpfs", &[], &options, FLOOR).at("tmpfs")?;
+    mount::attach(own.as_fd(), c"/scratch").at(SCRATCH)?;
+    let mut from = File::from(file.try_clone().at(place::PROGRAM)?);
+    let mut to = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o555)
+        .open("/scratch/program")
+        .at(place::PROGRAM)?;
+    io::Seek::rewind(&mut from).at(place::PROGRAM)?;
+    io::copy(&mut from.take(PROGRAM_BYTES_MAX), &mut to).at(place::PROGRAM)?;
+    drop(to); // a file that is open for writing cannot be executed
+    let shown = mount::clone_tree(nix::fcntl::AT_FDCWD, c"/scratch/program").at(place::PROGRAM)?;
+    mount::restrict(shown.as_fd(), attributes(&plan.policy, PlaceKind::Program))
+        .at(place::PROGRAM)?;
+    write(place::PROGRAM, b"")?;
+    mount::attach(shown.as_fd(), c"/program").at(place::PROGRAM)?;
+    umount2(SCRATCH, MntFlags::MNT_DETACH).at(SCRATCH)
+}
+
+/// Makes the root read-only.
+pub(super) fn seal(plan: &Plan) -> Result<(), String> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open("/", flags, Mode::empty()).at("/")?;
+    mount::restrict(root.as_fd(), attributes(&plan.policy, PlaceKind::Root)).at("/")
+}
+
+/// Attaches a detached mount at a new folder.
+fn attach(detached: BorrowedFd<'_>, path: &str) -> Result<(), String> {
+    folder(path, 0o755)?;
+    let target = CString::new(path).at(path)?;
+    mount::attach(detached, &target).at(path)
+}
+
+fn folder(path: &str, mode: u32) -> Result<(), String> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .at(path)
+}
+
+fn write(path: &str, bytes: &[u8]) -> Result<(), String> {
+    File::create_new(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .at(path)
+}

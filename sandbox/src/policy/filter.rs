@@ -1,0 +1,184 @@
+//! System call rules as programs of the kernel's filter machine.
+//!
+//! Called by the policy compiler as a check and by the cell's init. Every program begins with the
+//! check of the architecture; the last one also kills calls with x32 numbers, which the
+//! architecture check lets through.
+//!
+//! seccompiler knows no notification and only one action for matches. So: errors that a rule
+//! answers are programs of their own (of several results the kernel takes the strictest, and an
+//! error is stricter than a notification), and the main program is compiled with `Trace(0)` as the
+//! default, which is then rewritten to a notification.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
+};
+
+use super::{CallRule, Condition, Policy, PolicyError, Verdict};
+
+/// First number of the x32 calls (`__X32_SYSCALL_BIT` of `asm/unistd.h`).
+const X32_FIRST: u32 = 0x4000_0000;
+/// Widest mask whose other values are listed one by one.
+const MASK_BITS_MAX: u32 = 6;
+// linux/bpf_common.h
+const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// The programs of a policy, in the order of installation.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Answer some calls with errors, let everything else pass to the main program.
+    pub(crate) errors: Vec<BpfProgram>,
+    /// Allows the calls of the policy, notifies for everything else.
+    pub(crate) main: BpfProgram,
+}
+
+/// Compiles a policy.
+///
+/// # Errors
+/// A sentence; cannot happen for a policy that [`check`] has let through.
+pub(crate) fn compile(policy: &Policy) -> Result<Programs, String> {
+    let mut errors: BTreeMap<u32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
+    let mut main = BTreeMap::new();
+    for rule in &policy.calls {
+        match rule.verdict {
+            Verdict::Answer(errno) => {
+                let calls = errors.entry(errno as u32).or_default();
+                calls.insert(rule.number, Vec::new());
+                continue;
+            }
+            Verdict::AllowElse(errno) => {
+                let calls = errors.entry(errno as u32).or_default();
+                calls.insert(rule.number, opposite(rule)?);
+            }
+            Verdict::Allow => {}
+        }
+        main.insert(rule.number, alternatives(rule)?);
+    }
+    let program = |rules, default, matched| -> Result<BpfProgram, String> {
+        SeccompFilter::new(rules, default, matched, TargetArch::x86_64)
+            .and_then(BpfProgram::try_from)
+            .map_err(|error| error.to_string())
+    };
+    let errors = errors
+        .into_iter()
+        .map(|(errno, rules)| program(rules, SeccompAction::Allow, SeccompAction::Errno(errno)));
+    Ok(Programs {
+        errors: errors.collect::<Result<_, _>>()?,
+        main: notifying(program(
+            main,
+            SeccompAction::Trace(0),
+            SeccompAction::Allow,
+        )?),
+    })
+}
+
+/// Finds out whether a policy compiles.
+pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
+    compile(policy).map(drop).map_err(|why| PolicyError::Rule {
+        name: policy.name.clone(),
+        rule: "calls".to_owned(),
+        why,
+    })
+}
+
+/// Rules of which one must match for the call to be allowed: one for each choice of values.
+fn alternatives(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
+    if rule.when.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows: Vec<Vec<SeccompCondition>> = vec![Vec::new()];
+    for condition in &rule.when {
+        let mut longer = Vec::new();
+        for row in &rows {
+            for value in &condition.values {
+                let mut row = row.clone();
+                row.push(equals(condition, *value)?);
+                longer.push(row);
+            }
+        }
+        rows = longer;
+    }
+    rows.into_iter()
+        .map(|row| SeccompRule::new(row).map_err(|e| e.to_string()))
+        .collect()
+}
+
+/// Rules of which one matches exactly when the call is not allowed.
+fn opposite(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
+    let mut rows = Vec::new();
+    for condition in &rule.when {
+        let Some(mask) = condition.mask else {
+            let differs = |value: &u32| make(condition.arg, SeccompCmpOp::Ne, *value);
+            rows.push(
+                condition
+                    .values
+                    .iter()
+                    .map(differs)
+                    .collect::<Result<_, _>>()?,
+            );
+            continue;
+        };
+        if mask.count_ones() > MASK_BITS_MAX {
+            return Err(format!("mask {mask:#x} is too wide for `otherwise`"));
+        }
+        // All values within the mask, by the standard trick of counting through its bits.
+        let mut value = 0_u32;
+        loop {
+            if !condition.values.contains(&value) {
+                rows.push(vec![equals(condition, value)?]);
+            }
+            value = value.wrapping_sub(mask) & mask;
+            if value == 0 {
+                break;
+            }
+        }
+    }
+    rows.into_iter()
+        .map(|row| SeccompRule::new(row).map_err(|e| e.to_string()))
+        .collect()
+}
+
+fn equals(condition: &Condition, value: u32) -> Result<SeccompCondition, String> {
+    let operator = match condition.mask {
+        Some(mask) => SeccompCmpOp::MaskedEq(u64::from(mask)),
+        None => SeccompCmpOp::Eq,
+    };
+    make(condition.arg, operator, value)
+}
+
+/// Compares the low word only: the arguments with rules are `int` in the kernel, or flags below
+/// 2^32, and a high word must not make a refused value an accepted one or the other way round.
+fn make(arg: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompCondition, String> {
+    SeccompCondition::new(arg, SeccompCmpArgLen::Dword, operator, u64::from(value))
+        .map_err(|error| error.to_string())
+}
+
+/// Turns the default into a notification and puts the x32 check in front.
+fn notifying(program: BpfProgram) -> BpfProgram {
+    let instruction = |code, jt, k| sock_filter { code, jt, jf: 0, k };
+    let mut all = vec![
+        instruction(LOAD_WORD, 0, 0), // seccomp_data.nr
+        sock_filter {
+            code: JUMP_GE,
+            jt: 0,
+            jf: 1,
+            k: X32_FIRST,
+        },
+        instruction(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    all.extend(program.into_iter().map(|mut one| {
+        if one.code == RETURN && one.k == libc::SECCOMP_RET_TRACE {
+            one.k = libc::SECCOMP_RET_USER_NOTIF;
+        }
+        one
+    }));
+    all
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,400 @@
+//! The policy language: what a cell may do, as data, each rule with its reason.
+//!
+//! Called by the supervisor, which compiles policies at its start, and by the asker, which reads
+//! the limits it has to watch over. A policy can only add to nothing: the language has no word for
+//! allowing by default, for a capability or for a mount without `nosuid`. What it could still
+//! express below the floor ([`floor`]) is refused. Must never read a policy from a message.
+
+mod calls;
+mod file;
+pub(crate) mod filter;
+mod floor;
+pub(crate) mod table;
+
+use std::{fmt::Write as _, path::Path};
+
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
+/// Longest policy file in bytes; the built-in one has 10 KiB.
+pub const POLICY_BYTES_MAX: usize = 256 * 1024;
+/// Most policies of a folder.
+pub const POLICIES_MAX: usize = 64;
+
+const BUILD: &str = include_str!("../../../policies/build.toml");
+const PROBE: &str = include_str!("../../../policies/probe.toml");
+
+/// Why a policy is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The file is no TOML, has unknown keys, or lacks one.
+    #[error("policy `{name}` does not parse")]
+    Parse {
+        /// Which policy.
+        name: String,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A rule without a reason, or one that makes no sense.
+    #[error("policy `{name}`: {rule}: {why}")]
+    Rule {
+        /// Which policy.
+        name: String,
+        /// Which rule.
+        rule: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The policy asks for less than every cell must have.
+    #[error("policy `{name}` goes below the floor: {why}")]
+    Floor {
+        /// Which policy.
+        name: String,
+        /// What it lacks.
+        why: String,
+    },
+    /// The folder or a file of it cannot be read, or others than root may write it.
+    #[error("policy folder `{path}`: {why}")]
+    Folder {
+        /// Which folder or file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A compiled policy: nothing in it can be wrong any more.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    name: String,
+    sha256: String,
+    limits: Limits,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) landlock: LandlockAbi,
+    pub(crate) paths: Vec<PathRule>,
+    pub(crate) calls: Vec<CallRule>,
+}
+
+/// Limits of a cell. The asker watches over silence, output and artifact, the supervisor and the
+/// kernel over the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall clock of the job.
+    pub wall_ms: u64,
+    /// Longest time without output and without a request to the relay.
+    pub silence_ms: u64,
+    /// Most bytes that the job may print.
+    pub output_bytes: u64,
+    /// Largest file that the gate lets out.
+    pub artifact_bytes: u64,
+    /// Size of the file system that holds home, caches and temporary files.
+    pub scratch_bytes: u64,
+    /// Most files and folders on it.
+    pub scratch_inodes: u64,
+    /// Most threads and processes.
+    pub processes: u64,
+    /// Most open files of a process.
+    pub files: u64,
+    /// Longest file.
+    pub file_bytes: u64,
+    /// Most data of one process.
+    pub memory_bytes: u64,
+    /// Most processor time of one process, in seconds.
+    pub cpu_s: u64,
+}
+
+/// A kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Net,
+    Ipc,
+    Uts,
+    Cgroup,
+}
+
+impl Namespace {
+    /// Every kind that a policy may name.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::User,
+        Self::Mount,
+        Self::Pid,
+        Self::Net,
+        Self::Ipc,
+        Self::Uts,
+        Self::Cgroup,
+    ];
+
+    /// Word in the policy language.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mount => "mount",
+            Self::Pid => "pid",
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// File name in `/proc/PID/ns`.
+    pub(crate) fn file(self) -> &'static str {
+        if self == Self::Mount {
+            "mnt"
+        } else {
+            self.word()
+        }
+    }
+
+    /// Flag of `clone3`.
+    pub(crate) fn flag(self) -> i32 {
+        match self {
+            Self::User => libc::CLONE_NEWUSER,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Net => libc::CLONE_NEWNET,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+        }
+    }
+}
+
+/// What is mounted at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlaceKind {
+    Root,
+    Sdk,
+    Home,
+    Tmp,
+    Cache,
+    Null,
+    Program,
+}
+
+/// A mount of the cell; `nosuid` and `nodev` go without saying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) kind: PlaceKind,
+    pub(crate) read_only: bool,
+    pub(crate) no_exec: bool,
+}
+
+/// Landlock's versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LandlockAbi {
+    /// A kernel with less makes no cell.
+    pub(crate) required: u8,
+    /// What a kernel lacks of it is reported.
+    pub(crate) wanted: u8,
+}
+
+/// What may be done below a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PathRule {
+    pub(crate) path: String,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
+    /// Skipped where the path does not exist.
+    pub(crate) optional: bool,
+}
+
+/// What happens to a system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallRule {
+    pub(crate) number: i64,
+    /// All must hold for the call to be allowed.
+    pub(crate) when: Vec<Condition>,
+    pub(crate) verdict: Verdict,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Allowed when the conditions hold, else forbidden.
+    Allow,
+    /// Allowed when the conditions hold, else answered with an error.
+    AllowElse(Errno),
+    /// Always answered with an error.
+    Answer(Errno),
+}
+
+/// One argument's low 32 bits, masked, must be one of the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub(crate) arg: u8,
+    pub(crate) mask: Option<u32>,
+    pub(crate) values: Vec<u32>,
+}
+
+impl Policy {
+    /// Parses and compiles a policy; `name` is its file's name without `.toml`.
+    ///
+    /// # Errors
+    /// See [`PolicyError`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
+        let policy = file::parse(name, text)?;
+        floor::check(&policy)?;
+        filter::check(&policy)?;
+        Ok(policy)
+    }
+
+    /// The policy of builds that is compiled in.
+    ///
+    /// # Panics
+    /// Never: a test compiles it.
+    #[must_use]
+    pub fn build() -> Self {
+        Self::parse("build", BUILD).expect("the built-in policy is valid")
+    }
+
+    /// The policy for static programs of other languages that is compiled in.
+    ///
+    /// # Panics
+    /// Never: a test compiles it.
+    #[must_use]
+    pub fn probe() -> Self {
+        Self::parse("probe", PROBE).expect("the built-in policy is valid")
+    }
+
+    /// File name without `.toml`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file in hex; of the file followed by its base's SHA-256 in hex when it is a
+    /// difference to another policy.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Flags of `clone3` for its namespaces.
+    pub(crate) fn clone_flags(&self) -> i32 {
+        self.namespaces.iter().fold(0, |all, one| all | one.flag())
+    }
+
+    /// How many different calls it allows, at least with some arguments.
+    pub(crate) fn calls_allowed(&self) -> usize {
+        let allows = |rule: &&CallRule| !matches!(rule.verdict, Verdict::Answer(_));
+        self.calls.iter().filter(allows).count()
+    }
+
+    /// The mount of a kind; the floor demands each.
+    pub(crate) fn place(&self, kind: PlaceKind) -> Option<Place> {
+        self.places.iter().find(|place| place.kind == kind).copied()
+    }
+}
+
+/// The policies that are compiled in.
+#[must_use]
+pub fn builtin() -> Vec<Policy> {
+    vec![Policy::build(), Policy::probe()]
+}
+
+/// All policies of a folder that nobody but root (or, rootless, this person) may write.
+///
+/// # Errors
+/// When one of them does not compile, or somebody else may write the folder or a file.
+pub fn folder(path: &Path) -> Result<Vec<Policy>, PolicyError> {
+    let wrong = |path: &Path, why: &str| PolicyError::Folder {
+        path: path.display().to_string(),
+        why: why.to_owned(),
+    };
+    owned(path).map_err(|why| wrong(path, &why))?;
+    let entries = std::fs::read_dir(path).map_err(|e| wrong(path, &e.to_string()))?;
+    let mut policies = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(|e| wrong(path, &e.to_string()))?.path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        if policies.len() == POLICIES_MAX {
+            return Err(wrong(path, "too many policies"));
+        }
+        owned(&file).map_err(|why| wrong(&file, &why))?;
+        let text = std::fs::read_to_string(&file).map_err(|e| wrong(&file, &e.to_string()))?;
+        let name = file.file_stem().and_then(|stem| stem.to_str());
+        let name = name.ok_or_else(|| wrong(&file, "the name is not UTF-8"))?;
+        policies.push(Policy::parse(name, &text)?);
+    }
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(policies)
+}
+
+/// Refuses what others could change after it was read.
+fn owned(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(path).map_err(|e| e.to_string())?;
+    if meta.file_type().is_symlink() {
+        return Err("is a symbolic link".to_owned());
+    }
+    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err("belongs to somebody else".to_owned());
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err("can be written by others".to_owned());
+    }
+    Ok(())
+}
+
+/// SHA-256 as 64 hex digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_policies_compile() {
+        let (build, probe) = (Policy::build(), Policy::probe());
+        assert_eq!(build.sha256(), sha256_hex(BUILD.as_bytes()));
+        assert_ne!(build.sha256(), probe.sha256());
+        assert_eq!(build.calls_allowed(), 68);
+        assert_eq!(probe.calls_allowed(), 75);
+        assert_eq!(build.limits(), probe.limits());
+        assert_eq!(build.clone_flags(), probe.clone_flags());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/build.toml"),
+            dir.path().join("own.toml"),
+        )
+        .unwrap();
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(dir.path().join("own.toml"), mode(0o644)).unwrap();
+        assert_eq!(folder(dir.path()).unwrap()[0].name(), "own");
+        std::fs::set_permissions(dir.path(), mode(0o777)).unwrap();
+        assert!(matches!(
+            folder(dir.path()),
+            Err(PolicyError::Folder { .. })
+        ));
+    }
+}

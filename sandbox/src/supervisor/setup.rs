@@ -1,0 +1,168 @@
+//! The set-up of a cell, as the supervisor follows it: what init says, and what we do about it.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    time::Instant,
+};
+
+use nix::errno::Errno;
+
+use super::{
+    cell::{Cell, Phase, micros},
+    host::Host,
+    readback::{self, Told},
+    relay::{self, Gifts},
+    start::{self, deadline},
+};
+use crate::{
+    cell::talk::{Said, exec_step},
+    sys::process,
+    wire::{Job, Reply},
+};
+
+/// The step that failed, and why.
+type Failed = (String, String);
+
+impl Cell {
+    /// Something came from init, or it closed its end.
+    pub(super) fn on_talk(&mut self, host: &Host) -> Option<Reply> {
+        let result = match self.phase {
+            Phase::Opening => self.opened(host),
+            Phase::Dropping => self.dropped(),
+            Phase::Arming => self.armed(host),
+            _ => self.left(),
+        };
+        match result {
+            Ok(reply) => reply,
+            Err((step, error)) => {
+                self.talk = None;
+                self.fail(&step, error);
+                None
+            }
+        }
+    }
+
+    /// The next message of init.
+    fn hear(&self) -> Result<(Said, Vec<OwnedFd>), Failed> {
+        let init = |error: String| ("init".to_owned(), error);
+        let talk = self
+            .talk
+            .as_ref()
+            .ok_or_else(|| init("has nothing to say".to_owned()))?;
+        match talk.receive::<Said>() {
+            Ok(Some((Said::Failed { step, error }, _))) => Err((step, error)),
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(init("ended early".to_owned())),
+            Err(error) => Err(init(error.to_string())),
+        }
+    }
+
+    fn go_on(&self, step: &str) -> Result<(), Failed> {
+        let talk = self.talk.as_ref().ok_or("init is gone".to_owned());
+        talk.and_then(start::go_on)
+            .map_err(|error| (step.to_owned(), error))
+    }
+
+    fn opened(&mut self, host: &Host) -> Result<Option<Reply>, Failed> {
+        let step = |error: String| ("relay".to_owned(), error);
+        let (said, descriptors) = self.hear()?;
+        let given = <[OwnedFd; 3]>::try_from(descriptors);
+        let (Said::Opened, Ok([listener, bin, cache])) = (said, given) else {
+            return Err(step("init spoke out of turn".to_owned()));
+        };
+        let waiting = self
+            .waiting
+            .take()
+            .ok_or_else(|| step("no descriptors".to_owned()))?;
+        let (descriptors, output) = waiting;
+        let gifts = Gifts {
+            listener,
+            session: descriptors.session,
+            talk: descriptors.talk,
+            output,
+            bin,
+            artifact: descriptors.artifact,
+        };
+        let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
+        self.relay = Some(relay);
+        if self.order.request.job == Job::Std {
+            self.cache = Some(cache);
+        }
+        self.go_on("relay")?;
+        self.phase = Phase::Dropping;
+        Ok(None)
+    }
+
+    fn dropped(&mut self) -> Result<Option<Reply>, Failed> {
+        let (said, _) = self.hear()?;
+        let Said::Dropped {
+            micros,
+            landlock_abi,
+            securebits,
+        } = said
+        else {
+            return Err(("init".to_owned(), "spoke out of turn".to_owned()));
+        };
+        self.report.setup_us = micros;
+        self.told = Some(Told {
+            landlock_abi,
+            securebits,
+        });
+        self.phase = Phase::Arming;
+        Ok(None)
+    }
+
+    /// Takes the filter's listener, looks at what is in force, and lets init go.
+    fn armed(&mut self, host: &Host) -> Result<Option<Reply>, Failed> {
+        let step = |error: String| ("seccomp".to_owned(), error);
+        let number = self.four_bytes().map_err(step)?;
+        let number = number.ok_or_else(|| step("init ended early".to_owned()))?;
+        let pidfd = self
+            .pidfd
+            .as_ref()
+            .ok_or_else(|| step("init is dead".to_owned()))?;
+        let notify = process::take_descriptor(pidfd.as_fd(), number);
+        self.notify = Some(notify.map_err(|e| step(format!("pidfd_getfd: {e}")))?);
+        let told = self
+            .told
+            .ok_or_else(|| step("init spoke out of turn".to_owned()))?;
+        let in_force = readback::check(self.pid, self.slot, host, &self.order, told);
+        self.report.in_force = in_force.map_err(|error| ("readback".to_owned(), error))?;
+        self.go_on("exec")?;
+        let now = Instant::now();
+        self.started = Some(now);
+        self.deadline = deadline(now, self.order.wall_ms);
+        self.phase = Phase::Leaving;
+        Ok(Some(Reply::Started {
+            cell: self.id(),
+            setup_us: micros(now - self.asked),
+        }))
+    }
+
+    /// The talk closes when the job is executed; four bytes are the error why it was not.
+    fn left(&mut self) -> Result<Option<Reply>, Failed> {
+        match self.four_bytes() {
+            Ok(Some(number)) => {
+                let error = std::io::Error::from_raw_os_error(number);
+                Err((exec_step(), error.to_string()))
+            }
+            Ok(None) => {
+                self.talk = None;
+                self.phase = Phase::Running;
+                Ok(None)
+            }
+            Err(error) => Err((exec_step(), error)),
+        }
+    }
+
+    fn four_bytes(&self) -> Result<Option<i32>, String> {
+        let talk = self.talk.as_ref().ok_or("init has nothing to say")?;
+        let mut bytes = [0; 4];
+        match nix::unistd::read(talk, &mut bytes) {
+            Ok(4) => Ok(Some(i32::from_le_bytes(bytes))),
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+            Ok(_) => Err("init spoke out of turn".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Starts the first process of a cell.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::{fcntl::OFlag, unistd::pipe2};
+
+use super::{
+    host::{self, Host},
+    job,
+    request::{Descriptors, Order},
+};
+use crate::{
+    cell::{self, Plan, place, talk::Talk},
+    channel::Channel,
+    policy::{PlaceKind, filter},
+    store,
+    sys::process::{self, Forked},
+};
+
+/// A cell whose init is on its way.
+pub(super) struct Started {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    /// Where init tells how far it is.
+    pub(super) talk: Channel,
+    /// What the job prints.
+    pub(super) output: OwnedFd,
+}
+
+/// Makes the namespaces and lets init begin.
+///
+/// # Errors
+/// One sentence; nothing is left of the cell then.
+pub(super) fn start(
+    host: &Host,
+    slot: usize,
+    order: &Order,
+    descriptors: &mut Descriptors,
+) -> Result<Started, String> {
+    let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    let (output, plan) = plan(host, order, descriptors)?;
+    let (ours, theirs) = Channel::pair().map_err(text("socket pair"))?;
+    match process::fork(order.policy.clone_flags()).map_err(text("clone3"))? {
+        Forked::Child => {
+            drop(ours); // else our own copy would keep the talk open when the supervisor dies
+            cell::become_job(&plan, Talk::new(theirs))
+        }
+        Forked::Parent { pid, pidfd } => {
+            let started = Started {
+                pid,
+                pidfd,
+                talk: ours,
+                output,
+            };
+            prefer_in_shortage(pid);
+            if let Err(error) = map_ids(host, slot, pid).and_then(|()| started.go_on()) {
+                let _dead = process::kill(std::os::fd::AsFd::as_fd(&started.pidfd));
+                process::reap(pid).map_err(text("wait"))?;
+                return Err(error);
+            }
+            Ok(started)
+        }
+    }
+}
+
+impl Started {
+    fn go_on(&self) -> Result<(), String> {
+        go_on(&self.talk)
+    }
+}
+
+/// Lets init do its next steps.
+///
+/// # Errors
+/// When init is gone.
+pub(super) fn go_on(talk: &Channel) -> Result<(), String> {
+    match nix::unistd::write(talk, &[cell::talk::GO_ON]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("init is gone: {error}")),
+    }
+}
+
+fn plan(
+    host: &Host,
+    order: &Order,
+    descriptors: &mut Descriptors,
+) -> Result<(OwnedFd, Plan), String> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))?;
+    let attributes = |kind| cell::attributes(&order.policy, kind);
+    let frozen = order.request.frozen;
+    let frozen = frozen
+        .then(|| store::mount(&order.std, attributes(PlaceKind::Cache)))
+        .transpose();
+    let sdk = store::mount(&order.sdk, attributes(PlaceKind::Sdk));
+    let null = host::null_mount(attributes(PlaceKind::Null));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let plan = Plan {
+        programs: filter::compile(&order.policy)?,
+        sdk: sdk.map_err(|e| e.to_string())?,
+        frozen: frozen.map_err(|e| e.to_string())?,
+        null: null.map_err(|e| format!("`/dev/null`: {e}"))?,
+        program: descriptors.program.take(),
+        output: write,
+        exec: job::exec(order),
+        scratch_bytes: order.scratch_bytes,
+        drop_groups: host.root,
+        now_s: since.map_or(0, |since| since.as_secs()),
+        policy: order.policy.clone(),
+    };
+    Ok((read, plan))
+}
+
+/// When the host runs out of memory, a cell dies before the service. A wish: without it the kernel
+/// still chooses by size.
+fn prefer_in_shortage(pid: i32) {
+    let _only_a_wish = host::map(&format!("/proc/{pid}/oom_score_adj"), "800");
+}
+
+/// One id inside, one outside.
+fn map_ids(host: &Host, slot: usize, pid: i32) -> Result<(), String> {
+    let line = format!("{} {} 1\n", place::ID, host.cell_id(slot));
+    for file in ["uid_map", "gid_map"] {
+        host::map(&format!("/proc/{pid}/{file}"), &line).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// When a cell must be over.
+pub(super) fn deadline(from: Instant, wall_ms: u64) -> Instant {
+    from + std::time::Duration::from_millis(wall_ms)
+}

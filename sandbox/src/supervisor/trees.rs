@@ -1,0 +1,171 @@
+//! Requests about the store: adoption, freezing, removal, lists. The work itself is a worker's.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use super::{
+    events::Supervisor,
+    request,
+    worker::{self, Finished, Task, Worker},
+};
+use crate::{
+    store::{self, Name},
+    sys::process,
+    wire::{Ending, Reply, Tree},
+};
+
+/// Trees in one message: each is some 300 bytes of at most 64 KiB.
+const TREES_IN_MESSAGE: usize = 100;
+/// Workers at a time; each copies some 200 MB.
+const WORKERS_MAX: usize = 8;
+
+impl Supervisor {
+    pub(super) fn list(&mut self, trees: &[Tree]) {
+        let mut parts = trees.chunks(TREES_IN_MESSAGE).peekable();
+        if parts.peek().is_none() {
+            self.outbox.push_back(Reply::Trees {
+                trees: Vec::new(),
+                more: false,
+            });
+        }
+        while let Some(part) = parts.next() {
+            self.outbox.push_back(Reply::Trees {
+                trees: part.to_vec(),
+                more: parts.peek().is_some(),
+            });
+        }
+    }
+
+    /// True when the tree is there already.
+    pub(super) fn adopt(
+        &mut self,
+        go: &str,
+        h1: &str,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<bool, String> {
+        let (Some(folder), true) = (descriptors.pop(), descriptors.is_empty()) else {
+            return Err("adoption takes one descriptor".to_owned());
+        };
+        request::go_minor(go).ok_or("the Go version is not of the form `go1.26.8`")?;
+        let name = Name::sdk(store::digest_hex(h1).ok_or("the hash is no `h1:`")?);
+        if let Some(header) = store::header(&name) {
+            let same = header.title == go;
+            return if same {
+                Ok(true)
+            } else {
+                Err(format!("this is {}", header.title))
+            };
+        }
+        let task = Task::Adopt { h1: h1.to_owned() };
+        let same = |it: &Worker| matches!(&it.task, Task::Adopt { h1: other } if other == h1);
+        if self.workers.iter().any(same) {
+            return Err("this SDK is being adopted".to_owned());
+        }
+        self.work(task, folder.as_fd(), |folder| {
+            store::adopt(folder, &name, go, h1)
+        })?;
+        Ok(false)
+    }
+
+    pub(super) fn remove(&mut self, tree: &str) -> Result<(), String> {
+        let name = Name::parse(tree).ok_or("there is no such tree")?;
+        store::header(&name).ok_or("there is no such tree")?;
+        let mut orders = self
+            .cells
+            .iter()
+            .flatten()
+            .filter(|it| !it.is_over())
+            .map(|it| &it.order);
+        if orders.any(|order| order.sdk == name || order.std == name) {
+            return Err("a cell uses this tree".to_owned());
+        }
+        if !self.workers.is_empty() {
+            return Err("another tree is being made or removed".to_owned());
+        }
+        let alone = self.settings.presence.is_alone();
+        if !alone.map_err(|error| error.to_string())? {
+            return Err("another hotcell uses the same store".to_owned());
+        }
+        let task = Task::Remove { tree: name.clone() };
+        let here = File::open(".").map_err(|error| error.to_string())?;
+        self.work(task, here.as_fd(), |_| store::remove(&name))
+    }
+
+    pub(super) fn freeze(&mut self, slot: usize) {
+        let Some(cell) = self.cells[slot].as_mut() else {
+            return;
+        };
+        let request = &cell.order.request;
+        let title = format!("{} {}/{}", request.go, request.goos, request.goarch);
+        let (name, cache) = (cell.order.std.clone(), cell.cache.take());
+        let started = match cache {
+            Some(cache) => self.work(Task::Freeze { slot }, cache.as_fd(), |cache| {
+                store::freeze(cache, &name, &title)
+            }),
+            None => Err("the cache is gone".to_owned()),
+        };
+        if let Err(error) = started {
+            self.frozen(slot, Some(error));
+        }
+    }
+
+    fn frozen(&mut self, slot: usize, error: Option<String>) {
+        let Some(cell) = self.cells[slot].as_mut() else {
+            return;
+        };
+        let ending = match error {
+            None => Ending::Success,
+            Some(error) => Ending::Setup {
+                step: "freeze".to_owned(),
+                error,
+            },
+        };
+        self.outbox.push_back(cell.finish(ending));
+    }
+
+    fn work(
+        &mut self,
+        task: Task,
+        source: BorrowedFd<'_>,
+        work: impl FnOnce(BorrowedFd<'_>) -> Result<(), store::StoreError>,
+    ) -> Result<(), String> {
+        if self.workers.len() >= WORKERS_MAX {
+            return Err("too much work on the store at once".to_owned());
+        }
+        self.workers
+            .push(worker::start(task, source, work).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// A worker is dead; what it said lies in its channel.
+    pub(super) fn on_worker(&mut self, pid: i32) {
+        let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) else {
+            return;
+        };
+        let worker = self.workers.swap_remove(index);
+        let said = worker.channel.receive::<Finished>();
+        let error = match said {
+            Ok(Some((Finished { error }, _))) => error,
+            _ => Some("the worker died".to_owned()),
+        };
+        let _status = process::reap(pid);
+        let refused = |tree, why| Reply::Refused {
+            cell: None,
+            tree: Some(tree),
+            why,
+        };
+        match (worker.task, error) {
+            (Task::Freeze { slot }, error) => self.frozen(slot, error),
+            (Task::Adopt { h1 }, None) => self.outbox.push_back(Reply::Adopted { h1 }),
+            (Task::Adopt { h1 }, Some(why)) => self.outbox.push_back(refused(h1, why)),
+            (Task::Remove { tree }, None) => self.outbox.push_back(Reply::Removed {
+                tree: tree.to_string(),
+            }),
+            (Task::Remove { tree }, Some(why)) => {
+                self.outbox.push_back(refused(tree.to_string(), why));
+            }
+        }
+    }
+}
