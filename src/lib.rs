@@ -1,4 +1,5 @@
 //! Hotcell builds Go modules that nobody trusts.
 
 pub mod channel;
+pub mod output;
 pub mod spec;
