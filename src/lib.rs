@@ -3,3 +3,4 @@
 pub mod channel;
 pub mod output;
 pub mod spec;
+pub mod tlog;
