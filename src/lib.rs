@@ -3,4 +3,5 @@
 pub mod channel;
 pub mod output;
 pub mod spec;
+pub mod store;
 pub mod tlog;

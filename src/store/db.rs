@@ -1,0 +1,91 @@
+//! The database of `serve`: one SQLite file, opened the same way by everybody.
+//!
+//! Called by the log (its own connection for writing, one for reading) and by the service's
+//! catalogue. WAL, so that readers never wait; `synchronous=FULL`, so that a commit that returned
+//! survives a power cut.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::Connection;
+
+/// Version of the schema; an older program must not write to a newer file.
+const SCHEMA_VERSION: i64 = 1;
+/// How long a statement waits for another connection's transaction; those are short.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// The database cannot be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// SQLite refused.
+    #[error("cannot open the database")]
+    Sqlite(#[from] rusqlite::Error),
+    /// It was written by a newer version of this program.
+    #[error("the database has schema version {found}, this program knows {SCHEMA_VERSION}")]
+    Newer {
+        /// What it has.
+        found: i64,
+    },
+    /// The file system does not allow WAL, without which readers and writers would block.
+    #[error("the database cannot use write-ahead logging here")]
+    NoWal,
+}
+
+/// Opens the database and creates what is missing. A crash in the middle leaves an empty database
+/// or a complete schema.
+pub fn open(path: &Path) -> Result<Connection, DbError> {
+    let mut db = Connection::open(path)?;
+    db.busy_timeout(BUSY)?;
+    let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(DbError::NoWal);
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?; // a damaged page is an error, not an answer
+    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match found {
+        SCHEMA_VERSION => {}
+        0 => {
+            let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            tx.execute_batch(include_str!("schema.sql"))?;
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            tx.commit()?;
+        }
+        found => return Err(DbError::Newer { found }),
+    }
+    Ok(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_twice_keeps_everything_and_a_newer_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let db = open(&path).unwrap();
+        db.execute("INSERT INTO log_record VALUES (0, 'x')", [])
+            .unwrap();
+        let other = open(&path).unwrap();
+        let body: String = other
+            .query_row("SELECT body FROM log_record", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(body, "x");
+        let full: i64 = other
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(full, 2);
+        db.pragma_update(None, "user_version", 2).unwrap();
+        assert!(matches!(open(&path), Err(DbError::Newer { found: 2 })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        crate::store::durable::write_new(&path, &[b'x'; 4096], 0o600).unwrap();
+        assert!(matches!(open(&path), Err(DbError::Sqlite(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), [b'x'; 4096]);
+    }
+}
