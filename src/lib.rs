@@ -1,7 +1,12 @@
 //! Hotcell builds Go modules that nobody trusts.
 
 pub mod channel;
+pub mod fetch;
+pub mod modzip;
 pub mod output;
+pub mod proxy;
 pub mod spec;
 pub mod store;
+pub mod sumdb;
 pub mod tlog;
+pub mod toolchain;

@@ -1,0 +1,22 @@
+//! The role that alone goes out to the module proxy and the checksum database.
+//!
+//! Owns: the cache of verified files, the closure of every session, and SDKs until the supervisor
+//! has adopted them. Talks to the asker (`serve` or the command line) and to each relay in the
+//! messages of [`wire`]. Must never hand out, or keep under a final name, a byte that was not
+//! verified, and never ask upstream for a module outside a session's closure on a relay's behalf.
+
+mod cache;
+mod closure;
+mod error;
+mod gomod;
+mod modules;
+mod resolve;
+mod role;
+mod sdk;
+mod session;
+pub mod wire;
+
+pub use role::{FetchConfig, RoleError, run};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Messages of `fetch`: with the asker (`serve`, `hotcell build`) and with each `relay`.
+//!
+//! Both sockets are `SOCK_SEQPACKET`; a message and its descriptors arrive together.
+//! A relay's socket is a *session*: it belongs to one plan, and `fetch` itself keeps the closure of
+//! that plan, so that a relay under an attacker's control reaches nothing outside it either.
+
+use serde::{Deserialize, Serialize};
+
+/// From the asker to `fetch`; every request has an `id` that its answers carry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the asker.
+    pub id: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What the asker wants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// Open a session for a relay. Descriptor: `fetch`'s end of the relay's socket.
+    /// Answered by [`Answer::Opened`] at once and by [`Answer::Closed`] when the socket closes.
+    Open {
+        /// The main module, or nothing for a cell that needs no module.
+        root: Option<Member>,
+        /// When given, serve these and nothing else (`build --locked`). Those of earlier
+        /// [`Ask::Lock`] requests with the same id are added.
+        locked: Option<Vec<ModuleHash>>,
+    },
+    /// A part of a lock file that is too long for one message; sent before [`Ask::Open`] with the
+    /// same id, at most 100 modules at a time. Not answered.
+    Lock {
+        /// Some of its modules.
+        modules: Vec<ModuleHash>,
+    },
+    /// Resolve a package path and a query (`latest`, a version, a branch, a commit) to a module
+    /// and a concrete version: longest prefix first, as Go does.
+    Resolve {
+        /// Module path, when it is known; else found from `package`.
+        module: Option<String>,
+        /// Import path of the package.
+        package: String,
+        /// `latest`, `v1.2.1`, `v1`, `master`, …
+        query: String,
+    },
+    /// All known versions of a module, with warnings of its newest go.mod.
+    Versions {
+        /// Module path.
+        module: String,
+    },
+    /// The newest Go release, or the newest of one line.
+    LatestGo {
+        /// `latest` or `go1.26.latest`.
+        query: String,
+    },
+    /// All Go releases that can be had.
+    GoVersions,
+    /// Download, verify and unpack an SDK. Progress, then [`Answer::Sdk`] with the folder.
+    Sdk {
+        /// `go1.26.8`
+        go: String,
+    },
+    /// The SDK has been adopted; the unpacked copy can go.
+    SdkAdopted {
+        /// `go1.26.8`
+        go: String,
+    },
+    /// Files of the module cache for the disk budget.
+    Usage,
+    /// Delete least recently used files of the module cache until it holds at most so much.
+    Shrink {
+        /// Bytes to keep.
+        bytes_max: u64,
+    },
+}
+
+/// A module at a version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Module path, unescaped.
+    pub path: String,
+    /// Canonical version.
+    pub version: String,
+}
+
+/// What was verified of a module: the hash of its zip, of its go.mod, or both.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ModuleHash {
+    /// Module path.
+    pub path: String,
+    /// Version.
+    pub version: String,
+    /// `h1:` of the zip; absent when only its go.mod was needed.
+    pub h1: Option<String>,
+    /// `h1:` of the go.mod.
+    pub go_mod_h1: Option<String>,
+}
+
+/// From `fetch` to the asker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Response {
+    /// Of the request.
+    pub id: u64,
+    /// What is said.
+    pub answer: Answer,
+}
+
+/// What `fetch` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// The session is open.
+    Opened,
+    /// A member of the closure was verified and handed to the relay; for live progress.
+    Served {
+        /// What.
+        module: ModuleHash,
+    },
+    /// The session is over. `served` comes in parts of at most 100 modules.
+    Closed {
+        /// All that the relay was given, sorted; a part of it when `more`.
+        served: Vec<ModuleHash>,
+        /// Whether another part follows.
+        more: bool,
+        /// Modules whose version list was asked for although they are not the main module:
+        /// a go.mod that is incomplete.
+        missing: Vec<String>,
+        /// First trouble with the proxy or the checksum database, if any.
+        trouble: Option<Trouble>,
+    },
+    /// What a moving name means today.
+    Resolved {
+        /// Module and concrete version.
+        member: Member,
+        /// Warnings: retracted, deprecated.
+        warnings: Vec<String>,
+    },
+    /// Versions of a module, newest first, at most 1,000.
+    Versions {
+        /// Concrete versions.
+        versions: Vec<String>,
+        /// Warnings: deprecated.
+        warnings: Vec<String>,
+    },
+    /// A Go release.
+    Go {
+        /// `go1.26.8`
+        go: String,
+    },
+    /// Go releases, newest first.
+    GoVersions {
+        /// `go1.26.8`, …
+        versions: Vec<String>,
+    },
+    /// Bytes so far.
+    Progress {
+        /// Received, or unpacked.
+        bytes: u64,
+        /// Expected, when known.
+        bytes_total: Option<u64>,
+        /// `download` or `unpack`.
+        phase: String,
+    },
+    /// The unpacked SDK. Descriptor: its folder.
+    Sdk {
+        /// Verified directory hash of the zip.
+        h1: String,
+    },
+    /// Done.
+    Done,
+    /// Size of the module cache in bytes.
+    Usage {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// It did not work.
+    Trouble(Trouble),
+}
+
+/// A failure, sorted by what the asker does about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What to do.
+    pub kind: TroubleKind,
+    /// One sentence without a full stop; names the object.
+    pub text: String,
+}
+
+/// Sorts failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// There is no such module, version or release: HTTP 404, exit 1.
+    NotFound,
+    /// The proxy or the checksum database does not answer, or answers garbage: 502, exit 4.
+    Proxy,
+    /// A hash, proof or signature is wrong: 502 and an alarm, exit 3.
+    Verify,
+    /// The module itself breaks a rule (zip limits, go.mod that does not parse): 404, exit 1.
+    Module,
+    /// Ours: 500, exit 1.
+    Internal,
+}
+
+/// From a relay to `fetch`, on the relay's own socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Chosen by the relay.
+    pub id: u64,
+    /// Which file.
+    pub want: Want,
+}
+
+/// A file of the module proxy protocol (<https://go.dev/ref/mod#goproxy-protocol>), unescaped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "want", rename_all = "snake_case")]
+pub enum Want {
+    /// `@v/list`
+    List {
+        /// Module path.
+        path: String,
+    },
+    /// `@v/<version>.info`
+    Info(Member),
+    /// `@v/<version>.mod`
+    Mod(Member),
+    /// `@v/<version>.zip`
+    Zip(Member),
+}
+
+/// From `fetch` to a relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Given {
+    /// Of the request.
+    pub id: u64,
+    /// The file, or why not.
+    pub given: Give,
+}
+
+/// A file for the cell.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "give", rename_all = "snake_case")]
+pub enum Give {
+    /// A small text made by us (list, info).
+    Text {
+        /// The body.
+        text: String,
+    },
+    /// Descriptor: the verified file, read only.
+    File {
+        /// Its length.
+        bytes: u64,
+        /// `h1:` of the zip or go.mod.
+        h1: String,
+    },
+    /// Not in the closure, or nowhere: 404.
+    NotFound,
+    /// In the closure, but it could not be had or verified: 502.
+    Trouble {
+        /// For the go command's message.
+        text: String,
+    },
+}
