@@ -5,6 +5,7 @@ pub mod fetch;
 pub mod modzip;
 pub mod output;
 pub mod proxy;
+pub mod relay;
 pub mod spec;
 pub mod store;
 pub mod sumdb;
