@@ -1,5 +1,6 @@
 //! Hotcell builds Go modules that nobody trusts.
 
+pub mod build;
 pub mod channel;
 pub mod fetch;
 pub mod modzip;

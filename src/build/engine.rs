@@ -1,0 +1,328 @@
+//! The executor of this machine: SDK, frozen standard library, cell, gate, in this order.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use hotcell_sandbox::wire::{CellRequest, Ending, Job, NotInForce, Report};
+use tokio::sync::mpsc;
+
+use super::{
+    Built, Failure, Phase, Progress,
+    cell::{self, Clocks, Outcome, Work},
+    ending,
+    fetching::Fetch,
+    supervise::{Ready, Supervise, SuperviseError},
+};
+use crate::{
+    fetch::wire::{Answer, Ask, Member, ModuleHash},
+    output::Output,
+    relay::wire::Order,
+    spec::{BuildKey, GoVersion, ModuleVersion, Target, Variant},
+};
+
+/// The policy that builds run under.
+#[derive(Debug, Clone)]
+pub struct EnginePolicy {
+    /// Name, for people.
+    pub name: String,
+    /// SHA-256 of its file in hex, by which the supervisor knows it.
+    pub sha256: String,
+    /// Longest time without output and without a request.
+    pub silence: Duration,
+    /// Most bytes that a program may print.
+    pub output_bytes_max: usize,
+}
+
+/// Builds on this machine.
+#[derive(Debug, Clone)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    supervise: Arc<Supervise>,
+    fetch: Arc<Fetch>,
+    policy: EnginePolicy,
+    ready: Ready,
+    /// `h1:` of every SDK in the store, by release.
+    sdks: Mutex<HashMap<GoVersion, String>>,
+    /// One adoption or freeze at a time for each SDK and target; who comes later waits for it.
+    making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// What a job without artifact could write to.
+    nowhere: File,
+}
+
+/// A program in the place of the go command.
+#[derive(Debug)]
+pub struct ProgramRequest {
+    /// The SDK that lies in its cell.
+    pub go: GoVersion,
+    /// The module whose closure its relay serves.
+    pub root: Option<ModuleVersion>,
+    /// A static program, opened for reading.
+    pub program: OwnedFd,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// A forbidden call ends the offending process only.
+    pub keep_going: bool,
+}
+
+/// How a program in a cell went.
+#[derive(Debug)]
+pub struct ProgramRun {
+    /// How it ended.
+    pub ending: Ending,
+    /// What held it.
+    pub report: Report,
+    /// What it printed.
+    pub output: Output,
+    /// First request outside the grammar.
+    pub refused: Option<String>,
+    /// What it was given.
+    pub served: Vec<ModuleHash>,
+}
+
+impl Engine {
+    /// Learns which SDKs the store has.
+    ///
+    /// # Errors
+    /// When the supervisor is gone, or the kernel makes no file.
+    pub async fn new(
+        supervise: Arc<Supervise>,
+        ready: Ready,
+        fetch: Arc<Fetch>,
+        policy: EnginePolicy,
+    ) -> Result<Self, SuperviseError> {
+        let trees = supervise.trees().await?;
+        let sdks = trees
+            .iter()
+            .filter(|tree| tree.name.starts_with("sdk/"))
+            .filter_map(|tree| Some((GoVersion::parse(&tree.title).ok()?, tree.digest.clone())))
+            .collect();
+        let nowhere = memfd_create("nowhere", MFdFlags::MFD_CLOEXEC)
+            .map_err(|error| SuperviseError::Refused(format!("cannot make a file: {error}")))?;
+        Ok(Self(Arc::new(Inner {
+            supervise,
+            fetch,
+            policy,
+            ready,
+            sdks: Mutex::new(sdks),
+            making: Mutex::default(),
+            nowhere: File::from(nowhere),
+        })))
+    }
+
+    /// What this host cannot enforce, whatever the policy.
+    #[must_use]
+    pub fn not_in_force(&self) -> &[NotInForce] {
+        &self.0.ready.not_in_force
+    }
+
+    /// The policy that builds run under.
+    #[must_use]
+    pub fn policy(&self) -> &EnginePolicy {
+        &self.0.policy
+    }
+
+    /// The supervisor, for what concerns its store.
+    #[must_use]
+    pub fn supervise(&self) -> &Arc<Supervise> {
+        &self.0.supervise
+    }
+
+    /// The fetcher, for what concerns its cache.
+    #[must_use]
+    pub fn fetch(&self) -> &Arc<Fetch> {
+        &self.0.fetch
+    }
+
+    /// Builds `key`; `locked` serves these modules with these hashes and nothing else.
+    ///
+    /// # Errors
+    /// Why there is no binary.
+    pub async fn run(
+        &self,
+        key: &BuildKey,
+        locked: Option<Vec<ModuleHash>>,
+        artifact: &File,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Built, Failure> {
+        let begin = Instant::now();
+        let h1 = self.sdk(key.go, progress).await?;
+        let sdk_ms = millis(begin.elapsed());
+        let warnings = self.exists(&key.module).await?;
+        let begin = Instant::now();
+        self.standard_library(key.go, &h1, key.target, progress)
+            .await?;
+        let std_ms = millis(begin.elapsed());
+        let _full = progress.try_send(Progress::Phase {
+            phase: Phase::Build,
+        });
+        let (path, version) = (key.module.path.to_string(), key.module.version.to_string());
+        let root = Member {
+            path: path.clone(),
+            version: version.clone(),
+        };
+        let order = Order::Gate {
+            package: key.package(),
+            module: path,
+            version: version.clone(),
+            cross: format!("{}_{}", key.target.goos(), key.target.goarch()),
+        };
+        let job = Job::Install {
+            package: key.package(),
+            version,
+            stripped: key.variant == Variant::Stripped,
+        };
+        let mut work = self.work(Some(root), locked, Some(order), progress);
+        work.artifact = artifact;
+        let outcome = self.cell(work, key.go, &h1, key.target, job, true).await?;
+        let Some((sha256, size)) = outcome.gated else {
+            return Err(outcome.into_failure(&self.0.policy.name));
+        };
+        Ok(Built {
+            sha256,
+            size,
+            modules: outcome.served,
+            sdk_h1: h1,
+            cell: cell::summary(&self.0.policy.name, "success", &outcome.report),
+            timings_ms: vec![
+                (Phase::Sdk, sdk_ms),
+                (Phase::StandardLibrary, std_ms),
+                (Phase::Build, millis(outcome.run)),
+                (Phase::Gate, millis(outcome.gate)),
+            ],
+            output: outcome.output,
+            warnings,
+        })
+    }
+
+    /// Runs a program in a cell made exactly as for a build.
+    ///
+    /// # Errors
+    /// When the cell could not be made.
+    pub async fn program(
+        &self,
+        request: ProgramRequest,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<ProgramRun, Failure> {
+        let h1 = self.sdk(request.go, progress).await?;
+        self.standard_library(request.go, &h1, Target::HOST, progress)
+            .await?;
+        let root = request.root.map(|module| Member {
+            path: module.path.to_string(),
+            version: module.version.to_string(),
+        });
+        let mut work = self.work(root, None, None, progress);
+        work.program = Some(&request.program);
+        let job = Job::Program {
+            args: request.args,
+            keep_going: request.keep_going,
+        };
+        let Outcome {
+            ending,
+            report,
+            output,
+            refused,
+            served,
+            ..
+        } = self
+            .cell(work, request.go, &h1, Target::HOST, job, true)
+            .await?;
+        Ok(ProgramRun {
+            ending,
+            report,
+            output,
+            refused,
+            served,
+        })
+    }
+
+    pub(super) fn work<'a>(
+        &'a self,
+        root: Option<Member>,
+        locked: Option<Vec<ModuleHash>>,
+        gate: Option<Order>,
+        progress: &'a mpsc::Sender<Progress>,
+    ) -> Work<'a> {
+        Work {
+            root,
+            locked,
+            gate,
+            artifact: &self.0.nowhere,
+            program: None,
+            progress,
+        }
+    }
+
+    pub(super) async fn cell(
+        &self,
+        work: Work<'_>,
+        go: GoVersion,
+        h1: &str,
+        target: Target,
+        job: Job,
+        frozen: bool,
+    ) -> Result<Outcome, Failure> {
+        let clocks = Clocks {
+            silence: self.0.policy.silence,
+            output_bytes_max: self.0.policy.output_bytes_max,
+            strict: !matches!(job, Job::Program { .. }),
+        };
+        let make = |cell| CellRequest {
+            cell,
+            policy: self.0.policy.sha256.clone(),
+            sdk: h1.to_owned(),
+            go: go.to_string(),
+            goos: target.goos().to_owned(),
+            goarch: target.goarch().to_owned(),
+            job,
+            frozen,
+            wall_ms_max: None,
+        };
+        cell::run(&self.0.supervise, &self.0.fetch, clocks, work, make).await
+    }
+
+    /// Asks whether a version is there before a cell is made for it; returns warnings about it.
+    async fn exists(&self, module: &ModuleVersion) -> Result<Vec<String>, Failure> {
+        let ask = Ask::Resolve {
+            module: Some(module.path.to_string()),
+            package: module.path.to_string(),
+            query: module.version.to_string(),
+        };
+        match self
+            .0
+            .fetch
+            .ask_once(ask)
+            .await
+            .map_err(ending::of_trouble)?
+        {
+            Answer::Resolved { warnings, .. } => Ok(warnings),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) fn sdks(&self) -> std::sync::MutexGuard<'_, HashMap<GoVersion, String>> {
+        // The map is consistent after every statement, so a panic elsewhere does not matter.
+        self.0.sdks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn making(&self, what: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut making = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(making.entry(what.to_owned()).or_default())
+    }
+}
+
+pub(super) fn unexpected(answer: &Answer) -> Failure {
+    cell::internal(&format!("unexpected answer of the fetcher: {answer:?}"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,92 @@
+//! The engine behind the queue's seam: names are resolved by the fetcher, builds by the engine.
+
+use std::fs::File;
+
+use tokio::sync::mpsc;
+
+use super::{
+    BoxFuture, Built, Executor, Failure, Progress, Resolved, Versions, cell, ending,
+    engine::{Engine, unexpected},
+};
+use crate::{
+    fetch::wire::{Answer, Ask},
+    spec::{BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageQuery},
+};
+
+impl Executor for Engine {
+    fn resolve(&self, ask: PackageQuery) -> BoxFuture<'_, Result<Resolved, Failure>> {
+        Box::pin(async move {
+            let question = Ask::Resolve {
+                module: ask.module.as_ref().map(ToString::to_string),
+                package: ask.package.clone(),
+                query: ask.query.to_string(),
+            };
+            match self
+                .fetch()
+                .ask_once(question)
+                .await
+                .map_err(ending::of_trouble)?
+            {
+                Answer::Resolved { member, warnings } => {
+                    let module = ModuleVersion::parse(&member.path, &member.version)
+                        .map_err(|error| cell::internal(&error))?;
+                    let dir = ask
+                        .dir_in(&module.path)
+                        .ok_or_else(|| cell::internal(&"the fetcher resolved to another module"))?;
+                    Ok(Resolved {
+                        module,
+                        dir,
+                        warnings,
+                    })
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn resolve_go(&self, ask: GoQuery) -> BoxFuture<'_, Result<GoVersion, Failure>> {
+        Box::pin(async move {
+            if let GoQuery::Exact(go) = ask {
+                return Ok(go);
+            }
+            let question = Ask::LatestGo {
+                query: ask.to_string(),
+            };
+            match self
+                .fetch()
+                .ask_once(question)
+                .await
+                .map_err(ending::of_trouble)?
+            {
+                Answer::Go { go } => GoVersion::parse(&go).map_err(|e| cell::internal(&e)),
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn versions(&self, module: ModulePath) -> BoxFuture<'_, Result<Versions, Failure>> {
+        Box::pin(async move {
+            let question = Ask::Versions {
+                module: module.to_string(),
+            };
+            match self
+                .fetch()
+                .ask_once(question)
+                .await
+                .map_err(ending::of_trouble)?
+            {
+                Answer::Versions { versions, warnings } => Ok(Versions { versions, warnings }),
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    fn build(
+        &self,
+        key: BuildKey,
+        artifact: File,
+        progress: mpsc::Sender<Progress>,
+    ) -> BoxFuture<'_, Result<Built, Failure>> {
+        Box::pin(async move { self.run(&key, None, &artifact, &progress).await })
+    }
+}

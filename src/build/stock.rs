@@ -1,0 +1,135 @@
+//! What a build needs before it can begin: an SDK and a frozen standard library in the store.
+
+use std::os::fd::AsFd;
+
+use hotcell_sandbox::wire::{Ending, Job};
+use tokio::sync::mpsc;
+
+use super::{
+    Failure, FailureClass, Phase, Progress, cell, ending, engine::Engine, supervise::SuperviseError,
+};
+use crate::{
+    fetch::wire::{Answer, Ask, Trouble, TroubleKind},
+    spec::{GoVersion, Target},
+};
+
+impl Engine {
+    /// Makes sure that an SDK is in the store and returns its `h1:`.
+    ///
+    /// # Errors
+    /// When it cannot be had, verified or adopted.
+    pub async fn sdk(
+        &self,
+        go: GoVersion,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<String, Failure> {
+        if go < GoVersion::OLDEST_BUILT {
+            let sentence = format!("{go} is not yet built here: the oldest is go1.21.0");
+            let remedy = "choose go1.21.0 or newer";
+            return Err(ending::failure(
+                "go_too_old",
+                FailureClass::CannotBuild,
+                sentence,
+                remedy,
+            ));
+        }
+        let making = self.making(&format!("sdk {go}"));
+        let _one_at_a_time = making.lock().await;
+        let known = self.sdks().get(&go).cloned();
+        if let Some(h1) = known {
+            return Ok(h1);
+        }
+        let _full = progress.try_send(Progress::Phase { phase: Phase::Sdk });
+        let ask = Ask::Sdk { go: go.to_string() };
+        let mut asked = self
+            .fetch()
+            .ask(ask, &[])
+            .await
+            .map_err(ending::of_trouble)?;
+        let (h1, folder) = loop {
+            let arrived = asked
+                .next()
+                .await
+                .map_err(|trouble| no_release(go, trouble))?;
+            match (arrived.answer, arrived.descriptor) {
+                (Answer::Sdk { h1 }, Some(folder)) => break (h1, folder),
+                (
+                    Answer::Progress {
+                        bytes, bytes_total, ..
+                    },
+                    _,
+                ) => {
+                    let _full = progress.try_send(Progress::Bytes { bytes, bytes_total });
+                }
+                _ => return Err(cell::internal(&"the fetcher sent no folder")),
+            }
+        };
+        let adopted = self
+            .supervise()
+            .adopt(&go.to_string(), &h1, folder.as_fd())
+            .await;
+        let forget = Ask::SdkAdopted { go: go.to_string() };
+        let _left_behind = self.fetch().ask_once(forget).await; // swept at the next start
+        adopted.map_err(|error| cell::supervisor(&error))?;
+        self.sdks().insert(go, h1.clone());
+        Ok(h1)
+    }
+
+    /// Makes sure that the frozen standard library of an SDK and target is in the store.
+    pub(super) async fn standard_library(
+        &self,
+        go: GoVersion,
+        h1: &str,
+        target: Target,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        let making = self.making(&format!("std {go} {target}"));
+        let _one_at_a_time = making.lock().await;
+        let title = format!("{go} {}/{}", target.goos(), target.goarch());
+        let trees = self
+            .supervise()
+            .trees()
+            .await
+            .map_err(|e| cell::supervisor(&e))?;
+        if trees
+            .iter()
+            .any(|tree| tree.name.starts_with("std/") && tree.title == title)
+        {
+            return Ok(());
+        }
+        let _full = progress.try_send(Progress::Phase {
+            phase: Phase::StandardLibrary,
+        });
+        let work = self.work(None, None, None, progress);
+        let outcome = self.cell(work, go, h1, target, Job::Std, false).await?;
+        match outcome.ending {
+            Ending::Success => Ok(()),
+            _ => Err(outcome.into_failure(&self.policy().name)),
+        }
+    }
+
+    /// Deletes a tree of the store and forgets it.
+    ///
+    /// # Errors
+    /// When a cell uses it, or the supervisor is gone.
+    pub async fn remove_tree(&self, name: &str) -> Result<(), SuperviseError> {
+        let trees = self.supervise().trees().await?;
+        self.supervise().remove(name).await?;
+        let digest = trees
+            .into_iter()
+            .find(|tree| tree.name == name)
+            .map(|tree| tree.digest);
+        self.sdks().retain(|_, h1| Some(&*h1) != digest.as_ref());
+        Ok(())
+    }
+}
+
+/// A release that does not exist deserves another sentence than a module that does not exist.
+fn no_release(go: GoVersion, trouble: Trouble) -> Failure {
+    if trouble.kind != TroubleKind::NotFound {
+        return ending::of_trouble(trouble);
+    }
+    let sentence = format!("there is no Go release {go} for this machine");
+    let remedy = "hotcell toolchain list --all shows those that can be had";
+    ending::failure("no_such_go", FailureClass::CannotBuild, sentence, remedy)
+}
