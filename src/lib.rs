@@ -3,8 +3,10 @@
 pub mod build;
 pub mod channel;
 pub mod fetch;
+pub mod log;
 pub mod modzip;
 pub mod output;
+pub mod provenance;
 pub mod proxy;
 pub mod relay;
 pub mod spec;

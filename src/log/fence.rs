@@ -1,0 +1,57 @@
+//! The sentences of a log that only reads: why, and what a person does about it.
+
+use super::{Health, LoadError};
+
+/// Why the log only reads, and what to do about it.
+#[derive(Debug, Clone)]
+pub(super) struct Fence {
+    pub(super) why: String,
+    pub(super) remedy: String,
+}
+
+impl Fence {
+    pub(super) fn rolled_back(here: u64, signed: u64) -> Self {
+        Self {
+            why: format!(
+                "the data folder has {here} records, but its signer has signed a head of {signed}: \
+                 an older copy was restored"
+            ),
+            remedy: "restore the newest copy of the data folder, or run `hotcell log recover`; \
+                     never delete the signer's folder"
+                .to_owned(),
+        }
+    }
+
+    pub(super) fn forked(size: u64) -> Self {
+        Self {
+            why: format!(
+                "the data folder and its signer have different logs of {size} records: a fork"
+            ),
+            remedy: "keep both folders as evidence, restore the data folder that the signer signed"
+                .to_owned(),
+        }
+    }
+
+    pub(super) fn broken(error: &LoadError, source: &str) -> Self {
+        Self {
+            why: format!("{error}: {source}"),
+            remedy: "make room or mend the disk; the log tries again by itself".to_owned(),
+        }
+    }
+
+    pub(super) fn unknown(error: &str) -> Self {
+        Self {
+            why: format!("the signer cannot say what it signed last: {error}"),
+            remedy: "restore the signer's folder (--sign-dir), then start again".to_owned(),
+        }
+    }
+}
+
+impl From<Fence> for Health {
+    fn from(fence: Fence) -> Self {
+        Self::Fenced {
+            why: fence.why,
+            remedy: fence.remedy,
+        }
+    }
+}

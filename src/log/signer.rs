@@ -1,0 +1,73 @@
+//! Signing: what the log needs of the holder of the keys, and what the holder demands.
+//!
+//! The signer is the last line against a fork: it builds the texts itself from size and root,
+//! remembers the last head that it signed, and signs another one only with a proof that it contains
+//! the last. It must never sign bytes that it was given, apart from a statement under the
+//! statement's own key.
+
+use crate::tlog::{Hash, Tree, VerifierKey};
+
+/// A head with its two notes, same key, same tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    /// Size and root.
+    pub tree: Tree,
+    /// Signed note in the form of the checksum database.
+    pub note: String,
+    /// Signed note in the form of a C2SP checkpoint.
+    pub checkpoint: String,
+}
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The head is smaller than the last, or does not contain it: a rollback or a fork.
+    #[error(
+        "the signer last signed a head of {last} records and got no proof that the head of {size} \
+         records contains it"
+    )]
+    Refused {
+        /// Records of the last signed head.
+        last: u64,
+        /// Records of the refused head.
+        size: u64,
+    },
+    /// What the signer remembers is missing or damaged; it must not guess.
+    #[error("the signer's memory of the last signed head is missing or damaged: {what}")]
+    StateLost {
+        /// Which part.
+        what: String,
+    },
+    /// Another process holds the signer's state.
+    #[error("another process uses the signer's folder")]
+    Locked,
+    /// Whether the head was remembered is not known; the same head may be offered again.
+    #[error("cannot use the signer's folder")]
+    Io(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The holder of the log's key and of the key for statements.
+pub trait Signer: Send + Sync + 'static {
+    /// Public key of the log.
+    fn verifier(&self) -> &VerifierKey;
+
+    /// Public key for statements (Ed25519).
+    fn statement_key(&self) -> [u8; 32];
+
+    /// The last head that was signed; of size 0 before the first.
+    fn last(&self) -> Result<Tree, SignError>;
+
+    /// The last head that was anchored: its signatures left the signer and are in the database.
+    fn anchored(&self) -> Result<Option<Tree>, SignError>;
+
+    /// Signs a head. `proof` is that of consistency with [`Signer::last`], empty for the same head
+    /// (which is signed again, with the same signatures) or when there is none yet.
+    /// The head is remembered durably before a signature leaves.
+    fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError>;
+
+    /// Keeps a signed head where a backup of the data folder does not reach.
+    fn anchor(&self, head: &SignedHead) -> Result<(), SignError>;
+
+    /// Signs an in-toto statement with the key for statements, as DSSE demands.
+    fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError>;
+}

@@ -1,0 +1,304 @@
+//! Start-up: what is on the disk is verified, finished and compared with the signer's memory.
+//!
+//! Called when the log is opened, and again by the appender after every failure, so that recovery
+//! is the code that runs at each start. It never repairs by guessing: what contradicts itself is
+//! an error, what contradicts the signer is fenced.
+
+use std::{
+    fs::File,
+    sync::{Arc, RwLock},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::Connection;
+
+use super::{
+    Health, LoadError, LogConfig, OpenError, Snapshot, State,
+    appender::Appender,
+    fault::Hook,
+    fence::Fence,
+    records::{self, Head},
+    signer::Signer,
+    tiles::{Recent, Tiles},
+};
+use crate::{
+    spec::hex,
+    store::db,
+    tlog::{
+        Frontier, Note, Tree, VerifierKey, empty_root, index, leaf_hash,
+        text::{checkpoint_text, tree_text},
+    },
+};
+
+/// An opened log.
+pub(super) struct Opened {
+    pub(super) key: VerifierKey,
+    pub(super) state: Arc<State>,
+    /// Nothing when it is fenced.
+    pub(super) appender: Option<Appender>,
+}
+
+/// The key that a data folder names; nothing for an empty one.
+pub(super) fn key(config: &LogConfig) -> Result<Option<VerifierKey>, OpenError> {
+    let db = open_database(config)?;
+    let text = records::key(&db).map_err(LoadError::from)?;
+    let Some(text) = text else {
+        if Tiles::new(&config.tiles).is_empty() {
+            return Ok(None);
+        }
+        return Err(OpenError::Orphaned {
+            folder: config.tiles.clone(),
+        });
+    };
+    let damaged = |_| LoadError::Damaged {
+        what: "the name of its key".to_owned(),
+    };
+    Ok(Some(VerifierKey::parse(&text).map_err(damaged)?))
+}
+
+fn open_database(config: &LogConfig) -> Result<Connection, OpenError> {
+    if let Some(folder) = config.database.parent() {
+        crate::store::durable::create_folder(folder, 0o700).map_err(LoadError::io)?;
+    }
+    Ok(db::open(&config.database)?)
+}
+
+/// Opens, verifies and, with a signer that agrees, readies the log for appending.
+pub(super) fn open(
+    config: &LogConfig,
+    signer: Option<Arc<dyn Signer>>,
+    faults: Hook,
+) -> Result<Opened, OpenError> {
+    let db = open_database(config)?;
+    // One appender per log; the compare-and-swap of the head would catch a second one, later.
+    let lock = File::create(config.database.with_extension("lock")).map_err(LoadError::io)?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::Locked)?;
+    let key = match key(config)? {
+        Some(key) => key,
+        None => begin(&db, signer.as_deref())?,
+    };
+    let tiles = Tiles::new(&config.tiles);
+    let fence = match &signer {
+        Some(signer) if *signer.verifier() == key => compare(&db, &tiles, signer.as_ref())?,
+        _ => Some(Fence {
+            why: format!("there is no signer for the key of this log, `{key}`"),
+            remedy: "give the folder that holds the signer's state with --sign-dir; without it \
+                     this log can never grow again, and a new one begins in an empty data folder"
+                .to_owned(),
+        }),
+    };
+    let (Some(signer), None) = (signer, &fence) else {
+        let snapshot = last_signed(&db, &tiles, &key)?;
+        let fence = fence.unwrap_or_else(|| Fence::unknown("no signer"));
+        tracing::error!("the log is fenced: {}; {}", fence.why, fence.remedy);
+        let state = Arc::new(State {
+            published: RwLock::new(Arc::new(snapshot)),
+            health: RwLock::new(fence.into()),
+            tiles,
+        });
+        return Ok(Opened {
+            key,
+            state,
+            appender: None,
+        });
+    };
+    let loaded = load(config, signer.as_ref(), &tiles, &faults)?;
+    let state = Arc::new(State {
+        published: RwLock::new(Arc::new(loaded.snapshot())),
+        health: RwLock::new(Health::Live),
+        tiles,
+    });
+    let appender = Appender::new(
+        config.clone(),
+        signer,
+        faults,
+        Arc::clone(&state),
+        loaded,
+        lock,
+    );
+    Ok(Opened {
+        key,
+        state,
+        appender: Some(appender),
+    })
+}
+
+/// Begins a new log: names the key, and leaf 0 names both keys, in one transaction.
+/// A crash before the commit leaves an empty data folder; after it, a head without a signature.
+fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, OpenError> {
+    let begin = |why: String| OpenError::Begin(why.into());
+    let signer = signer.ok_or_else(|| begin("a new log needs a signer".to_owned()))?;
+    let last = signer.last()?;
+    if last.size > 0 {
+        return Err(begin(format!(
+            "the data folder is empty, but its signer has signed a log of {} records; restore the \
+             data folder, or use another --sign-dir",
+            last.size
+        )));
+    }
+    let key = signer.verifier().clone();
+    let statement_key = hex(&signer.statement_key());
+    let leaf = format!("key/1 log {key}\nkey/1 dsse ed25519:{statement_key}\n");
+    let old = Tree {
+        size: 0,
+        root: empty_root(),
+    };
+    let new = Tree {
+        size: 1,
+        root: leaf_hash(leaf.as_bytes()),
+    };
+    let work = || {
+        let tx = db.unchecked_transaction()?;
+        records::set_key(&tx, &key.to_string())?;
+        records::add(&tx, 0, &leaf)?;
+        records::advance(&tx, &old, &new)?;
+        tx.commit()
+    };
+    work().map_err(LoadError::from)?;
+    Ok(key)
+}
+
+/// Compares what is committed with what the signer signed and anchored.
+fn compare(
+    db: &Connection,
+    tiles: &Tiles,
+    signer: &dyn Signer,
+) -> Result<Option<Fence>, LoadError> {
+    let head = newest(db)?.tree;
+    let remembered = signer
+        .last()
+        .and_then(|last| Ok((last, signer.anchored()?)));
+    let (last, anchored) = match remembered {
+        Ok(remembered) => remembered,
+        Err(error) => return Ok(Some(Fence::unknown(&error.to_string()))),
+    };
+    let zero = Tree {
+        size: 0,
+        root: empty_root(),
+    };
+    for seen in [last, anchored.unwrap_or(zero)] {
+        if seen.size > head.size {
+            return Ok(Some(Fence::rolled_back(head.size, seen.size)));
+        }
+        tiles.complete(db, head.size)?;
+        let edge = tiles.edge(db, head.size)?;
+        let subtrees = tiles.subtrees(&edge, &Recent::new(), seen.size)?;
+        let root = index::fold_subtrees(&subtrees).unwrap_or_else(empty_root);
+        if root != seen.root {
+            return Ok(Some(Fence::forked(seen.size)));
+        }
+    }
+    Ok(None)
+}
+
+fn newest(db: &Connection) -> Result<Head, LoadError> {
+    let damaged = || LoadError::Damaged {
+        what: "it has no head".to_owned(),
+    };
+    records::head(db)?.ok_or_else(damaged)
+}
+
+/// The newest signed head and its edge, for a log that only reads.
+fn last_signed(db: &Connection, tiles: &Tiles, key: &VerifierKey) -> Result<Snapshot, LoadError> {
+    let unsigned = || LoadError::Damaged {
+        what: "no head of it was ever signed".to_owned(),
+    };
+    let head = records::signed_head(db)?.ok_or_else(unsigned)?;
+    let (note, checkpoint) = head.notes.as_ref().ok_or_else(unsigned)?;
+    check_notes(key, &head.tree, note, checkpoint)?;
+    tiles.complete(db, head.tree.size)?;
+    let edge = tiles.edge(db, head.tree.size)?;
+    if edge.tree() != head.tree {
+        let what = "its records do not have the root that was signed".to_owned();
+        return Err(LoadError::Damaged { what });
+    }
+    let recent = Recent::new();
+    let (note, checkpoint) = (note.as_str().into(), checkpoint.as_str().into());
+    Ok(Snapshot {
+        tree: head.tree,
+        note,
+        checkpoint,
+        edge,
+        recent,
+    })
+}
+
+/// What the appender works on.
+pub(super) struct Loaded {
+    pub(super) db: Connection,
+    pub(super) edge: crate::tlog::Edge,
+    pub(super) frontier: Frontier,
+    pub(super) note: Arc<str>,
+    pub(super) checkpoint: Arc<str>,
+}
+
+impl Loaded {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            tree: self.edge.tree(),
+            note: Arc::clone(&self.note),
+            checkpoint: Arc::clone(&self.checkpoint),
+            edge: self.edge.clone(),
+            recent: Recent::new(),
+        }
+    }
+}
+
+/// Loads the committed state, verifies it and finishes what a crash left: tiles that are no files,
+/// a head that is not signed, signatures that are not anchored.
+pub(super) fn load(
+    config: &LogConfig,
+    signer: &dyn Signer,
+    tiles: &Tiles,
+    faults: &Hook,
+) -> Result<Loaded, LoadError> {
+    let db = db::open(&config.database).map_err(LoadError::io)?;
+    let head = newest(&db)?;
+    let damaged = |what: &str| LoadError::Damaged {
+        what: what.to_owned(),
+    };
+    if records::count(&db)? != Some(head.tree.size) {
+        return Err(damaged(
+            "records are missing, or there are more than its head covers",
+        ));
+    }
+    tiles.complete(&db, head.tree.size)?;
+    tiles.check_records(&db, head.tree.size)?;
+    let edge = tiles.edge(&db, head.tree.size)?;
+    let subtrees = tiles.subtrees(&edge, &Recent::new(), head.tree.size)?;
+    let frontier = Frontier::from_subtrees(head.tree.size, subtrees);
+    let frontier = frontier.ok_or_else(|| damaged("its size"))?;
+    if edge.tree() != head.tree || frontier.tree() != head.tree {
+        return Err(damaged("its records do not have the root of its head"));
+    }
+    let recent = Recent::new();
+    let signed = super::appender::sign(&db, signer, tiles, &edge, &recent, faults)?;
+    Ok(Loaded {
+        db,
+        edge,
+        frontier,
+        note: signed.note.into(),
+        checkpoint: signed.checkpoint.into(),
+    })
+}
+
+/// Checks that both notes are signed by the key and say this tree.
+pub(super) fn check_notes(
+    key: &VerifierKey,
+    tree: &Tree,
+    note: &str,
+    checkpoint: &str,
+) -> Result<(), LoadError> {
+    for (note, text) in [
+        (note, tree_text(tree)),
+        (checkpoint, checkpoint_text(key.name(), tree)),
+    ] {
+        let parsed = Note::parse(note.as_bytes());
+        let same = parsed.is_ok_and(|parsed| parsed.verify(key).is_ok_and(|said| said == text));
+        if !same {
+            let what = format!("the note of its head of {} records", tree.size);
+            return Err(LoadError::Damaged { what });
+        }
+    }
+    Ok(())
+}
