@@ -3,6 +3,7 @@
 pub mod build;
 pub mod channel;
 pub mod fetch;
+pub mod get;
 pub mod log;
 pub mod modzip;
 pub mod output;

@@ -1,0 +1,187 @@
+//! What this user knows about a log: its newest head, in a folder of the log's key.
+//!
+//! `<state folder>/<key hash>/`: `key` (the key itself), `latest` (the note of the newest head),
+//! `lock`, and `fork-*.txt` when two heads excluded each other. `latest` is replaced as a whole,
+//! never truncated; a `latest` that is gone or damaged is an error and never a fresh start, because
+//! a fresh start believes every history.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    spec::hex,
+    store::durable::{self, DurableError},
+    tlog::{Note, NoteError, Tree, VerifierKey, note::NOTE_BYTES_MAX, text::parse_tree},
+};
+
+/// Folders of other keys that are looked at for one of the same name.
+const OTHER_KEYS_MAX: usize = 1000;
+
+/// The state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The disk.
+    #[error("cannot use the state in `{}`", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk, while writing; the older state is still there.
+    #[error("cannot keep the state")]
+    Write(#[from] DurableError),
+    /// Other processes kept newer heads again and again.
+    #[error("other processes are using the state of this log; try again")]
+    Busy,
+    /// There was a head, and now there is none.
+    #[error(
+        "`{}` has vanished: restore it, or delete its folder to trust this log as on the first day",
+        path.display()
+    )]
+    Vanished {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is not what was written.
+    #[error(
+        "`{}` is damaged: restore it, or delete its folder to trust this log as on the first day",
+        path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+impl StateError {
+    /// Whether it says nothing about the log.
+    pub(super) fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Write(_) | Self::Busy)
+    }
+}
+
+/// Why a head is not believed.
+#[derive(Debug)]
+pub(super) enum BadHead {
+    Note(NoteError),
+    Text,
+}
+
+/// The note as text and its tree, if the key signed it.
+pub(super) fn verify(key: &VerifierKey, note: &[u8]) -> Result<(String, Tree), BadHead> {
+    let parsed = Note::parse(note).map_err(BadHead::Note)?;
+    let tree = parse_tree(parsed.verify(key).map_err(BadHead::Note)?);
+    let text = std::str::from_utf8(note).map_err(|_| BadHead::Text)?;
+    Ok((text.to_owned(), tree.map_err(|_| BadHead::Text)?))
+}
+
+/// The folder of one key.
+#[derive(Debug)]
+pub(super) struct State {
+    folder: PathBuf,
+    key: VerifierKey,
+}
+
+impl State {
+    /// Opens the folder of a key. On the first use of a key, warns when another key of the same
+    /// name was used before.
+    pub(super) fn open(
+        folder: &Path,
+        key: &VerifierKey,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, StateError> {
+        let own = folder.join(key.id());
+        if !own.join("key").exists() {
+            if same_name(folder, key) {
+                warnings.push(format!(
+                    "another key with the name `{}` was seen",
+                    key.name()
+                ));
+            }
+            durable::create_folder(&own, 0o700)?;
+        }
+        Ok(Self {
+            folder: own,
+            key: key.clone(),
+        })
+    }
+
+    /// The newest head that was seen, and its note. Nothing on the first day: before the file `key`
+    /// there was no head.
+    pub(super) fn latest(&self) -> Result<Option<(String, Tree)>, StateError> {
+        let path = self.folder.join("latest");
+        let used = self.folder.join("key").exists();
+        match durable::read_bounded(&path, NOTE_BYTES_MAX) {
+            Ok(Some(bytes)) => {
+                let damaged = |_| StateError::Damaged { path: path.clone() };
+                verify(&self.key, &bytes).map(Some).map_err(damaged)
+            }
+            Ok(None) if used => Err(StateError::Vanished { path }),
+            Ok(None) => Ok(None),
+            Err(source) => Err(StateError::Io { path, source }),
+        }
+    }
+
+    /// Keeps a head if the one that is kept is still `known`; false when it is another.
+    /// A crash leaves the older head or the newer one. On the first day `latest` comes before
+    /// `key`, so that a crash in between is no vanished head.
+    pub(super) fn replace(&self, known: Option<&str>, note: &str) -> Result<bool, StateError> {
+        let path = self.folder.join("lock");
+        let at = |source| StateError::Io {
+            path: path.clone(),
+            source,
+        };
+        // Locked until the end of this function.
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(at)?;
+        let locked = Flock::lock(file, FlockArg::LockExclusive);
+        let _lock = locked.map_err(|(_, error)| at(error.into()))?;
+        let now = self.latest()?;
+        if now.as_ref().map(|(note, _)| note.as_str()) != known {
+            return Ok(false);
+        }
+        durable::replace(
+            &self.folder.join("latest"),
+            note.as_bytes(),
+            durable::SECRET,
+        )?;
+        let key = format!("{}\n", self.key);
+        durable::replace(&self.folder.join("key"), key.as_bytes(), durable::SECRET)?;
+        Ok(true)
+    }
+
+    /// Keeps two signed heads that exclude each other: whoever has the log's key can check it.
+    pub(super) fn keep_evidence(&self, seen: &str, shown: &str) -> Result<PathBuf, StateError> {
+        let text = format!(
+            "Two heads, signed by {}, of which none is a prefix of the other.\n\n\
+             Seen before:\n{seen}\nShown now:\n{shown}",
+            self.key
+        );
+        let name = hex(&Sha256::digest(&text)[..8]);
+        let path = self.folder.join(format!("fork-{name}.txt"));
+        durable::create_or_compare(&path, text.as_bytes(), durable::IMMUTABLE)?;
+        Ok(path)
+    }
+}
+
+/// Whether another key of this name has a folder.
+fn same_name(folder: &Path, key: &VerifierKey) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    let mut keys = entries.take(OTHER_KEYS_MAX).filter_map(|entry| {
+        let bytes = durable::read_bounded(&entry.ok()?.path().join("key"), 1024).ok()??;
+        VerifierKey::parse(String::from_utf8(bytes).ok()?.trim_end()).ok()
+    });
+    keys.any(|other| other.name() == key.name() && other != *key)
+}
