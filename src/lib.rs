@@ -10,6 +10,7 @@ pub mod output;
 pub mod provenance;
 pub mod proxy;
 pub mod relay;
+pub mod serve;
 pub mod spec;
 pub mod store;
 pub mod sumdb;

@@ -1,0 +1,334 @@
+//! Answers that are no pages: refusals with code and sentence, plain texts, redirects, downloads.
+//!
+//! A [`Refusal`] becomes HTML, JSON or text by what the client accepts. Visitors see causes of
+//! their own mistakes; of ours they see an id, and the cause is in the trace under it.
+
+use axum::{
+    Json,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{
+            ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+            CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER,
+        },
+    },
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tracing::error;
+
+use super::{artifacts::Opened, pages, queue::QueueError, run::chain};
+use crate::{
+    build::{Failure, FailureClass},
+    output::Output,
+    spec::{SpecError, hex},
+};
+
+/// Answers for what never changes again.
+pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// Answers that mean something else tomorrow.
+pub(super) const NO_STORE: &str = "no-store";
+/// Bytes of a download read at a time, and held in memory for a slow reader.
+const CHUNK: usize = 64 * 1024;
+/// When to come back to a busy service.
+const RETRY_AFTER_S: u32 = 30;
+
+/// What a client wants to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accept {
+    Html,
+    Json,
+    Text,
+}
+
+impl Accept {
+    /// Browsers name HTML first; programs that name nothing get text.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let accept = headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if accept.contains("text/html") {
+            Self::Html
+        } else if accept.contains("application/json") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// A request that is not fulfilled.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// Stable.
+    pub(super) code: String,
+    /// Without a full stop.
+    pub(super) sentence: String,
+    /// What to do.
+    pub(super) remedy: String,
+    /// What the go command printed.
+    pub(super) output: Output,
+    retry_after_s: Option<u32>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &str, sentence: &str, remedy: &str) -> Self {
+        let [code, sentence, remedy] = [code, sentence, remedy].map(str::to_owned);
+        let output = Output::default();
+        Self {
+            status,
+            code,
+            sentence,
+            remedy,
+            output,
+            retry_after_s: None,
+        }
+    }
+
+    /// There is nothing here.
+    pub(super) fn not_found(sentence: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            sentence,
+            "start at the home page",
+        )
+    }
+
+    /// A request that somebody else's page made; nothing was started.
+    pub(super) fn other_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "other_origin",
+            "a page of another site may not start a build",
+            "open the build page here",
+        )
+    }
+
+    /// Exists for builds that are done only.
+    pub(super) fn not_built() -> Self {
+        let remedy = "open the build page, or ask for `record`, and come back";
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "not_built",
+            "this is not built yet",
+            remedy,
+        )
+    }
+
+    /// Too many wait already.
+    pub(super) fn busy(sentence: &str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut busy = Self::new(status, "busy", sentence, "try again in half a minute");
+        busy.retry_after_s = Some(RETRY_AFTER_S);
+        busy
+    }
+
+    /// Ours; the cause goes to the trace under an id.
+    pub(super) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        let mut bytes = [0; 8];
+        // Without randomness the id is all zeros; the answer matters more.
+        let _weak = getrandom::fill(&mut bytes);
+        let id = hex(&bytes);
+        error!(id, "request {id} failed: {}", chain(cause));
+        let sentence = format!("something went wrong here, id {id}");
+        let remedy = "try again; if it stays, tell the operator the id";
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            &sentence,
+            remedy,
+        )
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        json!({ "code": self.code, "sentence": self.sentence, "remedy": self.remedy })
+    }
+}
+
+/// HTTP status of a failed build.
+pub(super) fn status_of(class: FailureClass) -> StatusCode {
+    match class {
+        FailureClass::CannotBuild => StatusCode::NOT_FOUND,
+        FailureClass::BadSpec => StatusCode::BAD_REQUEST,
+        FailureClass::Proxy | FailureClass::Verify => StatusCode::BAD_GATEWAY,
+        FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        FailureClass::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let status = status_of(failure.class);
+        let mut refusal = Self::new(status, &failure.code, &failure.sentence, &failure.remedy);
+        refusal.output = failure.output;
+        refusal.retry_after_s = (failure.class == FailureClass::Busy).then_some(RETRY_AFTER_S);
+        if failure.class == FailureClass::Internal {
+            let mut bytes = [0; 8];
+            let _weak = getrandom::fill(&mut bytes);
+            let id = hex(&bytes);
+            error!(
+                id,
+                "request {id} failed: {}: {}", failure.code, failure.sentence
+            );
+            refusal.sentence = format!("{}, id {id}", refusal.sentence);
+        }
+        refusal
+    }
+}
+
+impl From<SpecError> for Refusal {
+    fn from(error: SpecError) -> Self {
+        let remedy = "write module@version/package or package@version";
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad_spec",
+            &error.to_string(),
+            remedy,
+        )
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full(_) => Self::busy("the queue is full"),
+            QueueError::Stopping => Self::busy("the service is restarting"),
+            QueueError::Fenced(why) => {
+                let mut fenced = Self::busy(&format!("the log takes no entries: {why}"));
+                fenced.code = "log_fenced".to_owned();
+                fenced
+            }
+            QueueError::Catalogue(_) | QueueError::Artifact(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    /// The body is made by [`negotiate`], which knows what the client reads.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Gives a refusal the body that the client reads.
+pub(super) fn negotiate(mut response: Response, accept: Accept) -> Response {
+    let Some(refusal) = response.extensions_mut().remove::<Refusal>() else {
+        return response;
+    };
+    let (mut head, _) = response.into_parts();
+    let body = match accept {
+        Accept::Json => Json(refusal.json()).into_response(),
+        Accept::Text => plain(refusal_text(&refusal)),
+        Accept::Html => page(&pages::RefusalPage::of(&refusal)),
+    };
+    let (body_head, body) = body.into_parts();
+    head.headers.extend(body_head.headers);
+    Response::from_parts(head, body)
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    let Refusal {
+        code,
+        sentence,
+        remedy,
+        output,
+        ..
+    } = refusal;
+    let text = format!("{code}: {sentence}\n{remedy}\n");
+    let text = Output::from(text.into_bytes()).plain();
+    if output.is_empty() {
+        text
+    } else {
+        format!("{text}\n{}", output.plain())
+    }
+}
+
+/// A page from its template.
+pub(super) fn page(template: &impl askama::Template) -> Response {
+    match template.render() {
+        Ok(html) => ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response(),
+        Err(cause) => {
+            let refusal = Refusal::internal(&cause);
+            (refusal.status, plain(refusal_text(&refusal))).into_response()
+        }
+    }
+}
+
+/// A text for people and programs.
+pub(super) fn plain(text: String) -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// Sets how long an answer may be kept.
+pub(super) fn cached(mut response: Response, value: &'static str) -> Response {
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static(value));
+    response
+}
+
+/// A redirect; `path` is made of parsed names.
+pub(super) fn redirect(status: StatusCode, path: &str, cache: &'static str) -> Response {
+    match HeaderValue::from_str(path) {
+        Ok(path) => (
+            status,
+            [
+                (LOCATION, path),
+                (CACHE_CONTROL, HeaderValue::from_static(cache)),
+            ],
+        )
+            .into_response(),
+        Err(_) => Refusal::not_found("there is no such page").into_response(),
+    }
+}
+
+/// A binary as a download: never shown, never run by a browser.
+pub(super) fn download(opened: Opened, name: &str, sha256: &[u8; 32]) -> Response {
+    let (to, from) = tokio::sync::mpsc::channel::<std::io::Result<Vec<u8>>>(1);
+    let mut file = tokio::fs::File::from_std(opened.file);
+    tokio::spawn(async move {
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
+            let is_last = matches!(read, Ok(0) | Err(_));
+            if matches!(read, Ok(0)) || to.send(read.map(|_| chunk)).await.is_err() || is_last {
+                return;
+            }
+        }
+    });
+    let stream = tokio_stream::wrappers::ReceiverStream::new(from);
+    let mut response = Response::new(axum::body::Body::from_stream(stream));
+    let quoted = |text: String| HeaderValue::from_str(&text).ok();
+    for (header, value) in [
+        (
+            CONTENT_TYPE,
+            Some(HeaderValue::from_static("application/octet-stream")),
+        ),
+        (CONTENT_LENGTH, Some(HeaderValue::from(opened.bytes))),
+        (
+            CONTENT_DISPOSITION,
+            quoted(format!("attachment; filename=\"{name}\"")),
+        ),
+        (
+            CONTENT_SECURITY_POLICY,
+            Some(HeaderValue::from_static("sandbox")),
+        ),
+        (ETAG, quoted(format!("\"{}\"", hex(sha256)))),
+    ] {
+        if let Some(value) = value {
+            response.headers_mut().insert(header, value);
+        }
+    }
+    response
+}

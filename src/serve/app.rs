@@ -1,0 +1,139 @@
+//! What all handlers share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{
+    answer::Refusal, artifacts::Artifacts, catalogue::Catalogue, clock::Clock, ledger::Ledger,
+    metrics::Metrics, queue::Queue,
+};
+use crate::{
+    build::{BoxFuture, Executor, Failure, Resolved, Versions},
+    spec::{BuildKey, GoQuery, ModulePath, PackageQuery, url::BuildQuery},
+};
+
+/// Requests that wait for a build at the same time; each holds a connection and little else.
+const WAITERS_MAX: usize = 512;
+/// Event streams at the same time.
+const STREAMS_MAX: usize = 4_096;
+/// Names that are resolved at the same time; each is a request to the module proxy.
+const RESOLVERS_MAX: usize = 16;
+/// How long the module proxy may take to say what a name means.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// What all handlers share.
+pub(super) struct App {
+    pub(super) queue: Queue,
+    pub(super) catalogue: Catalogue,
+    pub(super) artifacts: Artifacts,
+    pub(super) executor: Arc<dyn Executor>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Names that are ours, without ports.
+    pub(super) hosts: Vec<String>,
+    /// Visitors come through TLS that ends in front of us.
+    pub(super) behind_tls: bool,
+    /// What the operator, and the start, have to say on the home page.
+    pub(super) notes: Vec<String>,
+    pub(super) builds_max: usize,
+    /// Becomes true when the service stops.
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) limits: Limits,
+}
+
+/// How many may do the same at a time.
+pub(super) struct Limits {
+    waiters: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    resolvers: Semaphore,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            resolvers: Semaphore::new(RESOLVERS_MAX),
+        }
+    }
+}
+
+impl App {
+    /// A place among those who wait for a build.
+    pub(super) fn waiter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.place(&self.limits.waiters, "too many requests wait for builds")
+    }
+
+    /// A place among the event streams.
+    pub(super) fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.place(&self.limits.streams, "too many event streams are open")
+    }
+
+    fn place(&self, of: &Arc<Semaphore>, why: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(of).try_acquire_owned().map_err(|_| {
+            self.metrics
+                .busy
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Refusal::busy(why)
+        })
+    }
+
+    /// Asks what a name means today, for a limited time, with limited company.
+    async fn ask<T>(&self, asked: BoxFuture<'_, Result<T, Failure>>) -> Result<T, Refusal> {
+        let Ok(_place) = self.limits.resolvers.try_acquire() else {
+            self.metrics
+                .busy
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Err(Refusal::busy("too many names are looked up"));
+        };
+        match tokio::time::timeout(RESOLVE, asked).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Refusal::new(
+                axum::http::StatusCode::BAD_GATEWAY,
+                "proxy_timeout",
+                "the module proxy did not answer in time",
+                "try again later",
+            )),
+        }
+    }
+
+    /// Module, version and folder of a package.
+    pub(super) async fn resolve(&self, query: PackageQuery) -> Result<Resolved, Refusal> {
+        self.ask(self.executor.resolve(query)).await
+    }
+
+    /// A Go release.
+    pub(super) async fn resolve_go(
+        &self,
+        query: GoQuery,
+    ) -> Result<crate::spec::GoVersion, Refusal> {
+        match query {
+            GoQuery::Exact(go) => Ok(go),
+            moving => self.ask(self.executor.resolve_go(moving)).await,
+        }
+    }
+
+    /// Versions of a module.
+    pub(super) async fn versions(&self, module: ModulePath) -> Result<Versions, Refusal> {
+        self.ask(self.executor.versions(module)).await
+    }
+
+    /// The key that a build with moving names means today; asks nobody when nothing moves.
+    pub(super) async fn concrete(&self, build: &BuildQuery) -> Result<BuildKey, Refusal> {
+        let go = self.resolve_go(build.go).await?;
+        let version = match build.query.exact() {
+            Some(version) => version,
+            None => {
+                let query = PackageQuery {
+                    package: build.dir.package(&build.module),
+                    module: Some(build.module.clone()),
+                    query: build.query.clone(),
+                };
+                self.resolve(query).await?.module.version
+            }
+        };
+        Ok(build.with(version, go)?)
+    }
+}

@@ -1,0 +1,369 @@
+//! Everything below `/<module>@<version>/`: which page exists when, and what starts a build.
+//!
+//! The table of `INTERFACE.md`: the page builds nothing by itself, `events`, `record` and the
+//! downloads do, `log` and `dl` never. Paths are parsed exactly as they came; nothing is decoded.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        header::{ALLOW, HOST},
+    },
+    response::{IntoResponse as _, Response},
+};
+
+use super::{
+    answer,
+    answer::{Accept, IMMUTABLE, NO_STORE, Refusal},
+    app::App,
+    build_pages::{BuildPage, FailurePage, Head, ResultPage, RetryPage},
+    catalogue::{FailureRow, ResultRow},
+    events, guard, home,
+    queue::Standing,
+};
+use crate::spec::{
+    BuildKey, Record, Sum,
+    url::{self, Page, Path},
+};
+
+/// First path elements that are never modules.
+const RESERVED: [&str; 8] = [
+    "tlog",
+    "api",
+    "metrics",
+    "healthz",
+    "robots.txt",
+    "favicon.ico",
+    ".well-known",
+    "static",
+];
+
+/// All paths that no route of their own has.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (head, _) = request.into_parts();
+    let path = parse(&head.uri)?;
+    match head.method {
+        Method::GET | Method::HEAD => get(&app, &head.uri, &head.headers, path).await,
+        Method::POST => {
+            let client = head.extensions.get::<guard::Client>().copied();
+            post(&app, &head.headers, client, path).await
+        }
+        _ => Ok(not_allowed("GET, HEAD, POST")),
+    }
+}
+
+fn parse(uri: &Uri) -> Result<Path, Refusal> {
+    let path = uri.path().strip_prefix('/').unwrap_or_default();
+    if path.len() > Path::LEN_MAX {
+        let (status, remedy) = (StatusCode::URI_TOO_LONG, "no build has a name that long");
+        return Err(Refusal::new(
+            status,
+            "path_too_long",
+            "the path is too long",
+            remedy,
+        ));
+    }
+    let first = path.split('/').next().unwrap_or_default();
+    if RESERVED.contains(&first) {
+        return Err(Refusal::not_found("there is nothing at this address"));
+    }
+    Ok(Path::parse(path)?)
+}
+
+pub(super) fn not_allowed(allow: &'static str) -> Response {
+    let remedy = "links and forms of the pages do it right";
+    let sentence = "this address does not take that method";
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = Refusal::new(status, "method", sentence, remedy).into_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+async fn get(
+    app: &Arc<App>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    path: Path,
+) -> Result<Response, Refusal> {
+    match path {
+        Path::Module(module) => home::module(app, headers, module, None).await,
+        Path::Package { module, query, dir } if dir.is_root() => {
+            home::module(app, headers, module, Some(query)).await
+        }
+        Path::Package { module, query, dir } => {
+            home::package(app, headers, module, query, dir).await
+        }
+        Path::Build { build, page } => match build.exact() {
+            Some(key) => build_page(app, headers, &key, page).await,
+            None => {
+                let key = app.concrete(&build).await?;
+                // What follows the target in the path as it came is a page's name.
+                let page = uri.path().rsplit('/').next().unwrap_or_default();
+                let to = format!("{}{page}", url::build_path(&key));
+                Ok(answer::redirect(
+                    StatusCode::TEMPORARY_REDIRECT,
+                    &to,
+                    NO_STORE,
+                ))
+            }
+        },
+        Path::Result { key, sum, page } => result_page(app, headers, &key, sum, page).await,
+    }
+}
+
+async fn post(
+    app: &App,
+    headers: &HeaderMap,
+    client: Option<guard::Client>,
+    path: Path,
+) -> Result<Response, Refusal> {
+    let Path::Build {
+        build,
+        page: page @ (Page::Show | Page::Retry),
+    } = path
+    else {
+        return Ok(not_allowed("GET, HEAD"));
+    };
+    guard::check_same_origin(app, headers)?;
+    let key = app.concrete(&build).await?;
+    if page == Page::Retry {
+        let client = client.map_or_else(|| "unknown".to_owned(), |client| client.to_string());
+        if !app.queue.retry(&key, client).await? {
+            return Err(Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "retried_already",
+                "this was tried again less than an hour ago",
+                "wait for an hour; the same inputs mostly fail in the same way",
+            ));
+        }
+    }
+    app.queue.ask(&key, false).await?;
+    Ok(answer::redirect(
+        StatusCode::SEE_OTHER,
+        &url::build_path(&key),
+        NO_STORE,
+    ))
+}
+
+/// Pages of a build without its sum.
+async fn build_page(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    key: &BuildKey,
+    page: Page,
+) -> Result<Response, Refusal> {
+    match page {
+        Page::Show => show_build(app, headers, key).await,
+        Page::Events => {
+            let start = guard::may_start(headers);
+            events::stream(app, headers, key, start).await
+        }
+        Page::Record => Ok(record(&wait(app, headers, key, false).await?)),
+        Page::Download | Page::DownloadGz => {
+            let row = wait(app, headers, key, true).await?;
+            download(app, &row, page).await
+        }
+        Page::Log => match app.queue.standing(key).await? {
+            Standing::Built(row) => Ok(answer::plain(row.built.output.plain())),
+            Standing::Failed(row) => Ok(answer::plain(row.failure.output.plain())),
+            _ => Err(Refusal::not_built()),
+        },
+        Page::Dl => match app.queue.standing(key).await? {
+            Standing::Built(row) => {
+                let to = format!(
+                    "{}{}",
+                    url::result_path(key, &row.sum()),
+                    key.download_name()
+                );
+                Ok(answer::redirect(
+                    StatusCode::TEMPORARY_REDIRECT,
+                    &to,
+                    NO_STORE,
+                ))
+            }
+            _ => Err(Refusal::not_built()),
+        },
+        Page::Retry => match app.queue.standing(key).await? {
+            Standing::Failed(_) => Ok(answer::page(&RetryPage {
+                head: Head::of(key),
+            })),
+            _ => Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "not_failed",
+                "this build has not failed",
+                "open its page",
+            )),
+        },
+    }
+}
+
+async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Response, Refusal> {
+    let snapshot = match app.queue.standing(key).await? {
+        Standing::Built(row) => {
+            let to = url::result_path(key, &row.sum());
+            return Ok(answer::redirect(
+                StatusCode::TEMPORARY_REDIRECT,
+                &to,
+                NO_STORE,
+            ));
+        }
+        Standing::Failed(row) => return failed(app, headers, key, *row),
+        Standing::Underway(job) => Some(job.live.snapshot()),
+        Standing::Unknown => None,
+    };
+    let mut page = BuildPage::new(key, snapshot.as_ref());
+    page.builds_max = app.builds_max;
+    page.waiting = app.queue.waiting();
+    Ok(answer::cached(answer::page(&page), NO_STORE))
+}
+
+/// A failure as a page for people, or a refusal for programs; the status is the same.
+fn failed(
+    app: &App,
+    headers: &HeaderMap,
+    key: &BuildKey,
+    row: FailureRow,
+) -> Result<Response, Refusal> {
+    if Accept::of(headers) != Accept::Html {
+        return Err(row.failure.into());
+    }
+    let mut page = answer::page(&FailurePage::new(key, &row, app.clock.now_ms()));
+    *page.status_mut() = answer::status_of(row.failure.class);
+    Ok(answer::cached(page, NO_STORE))
+}
+
+/// Waits for a build that this request starts, or joins.
+pub(super) async fn wait(
+    app: &App,
+    headers: &HeaderMap,
+    key: &BuildKey,
+    binary: bool,
+) -> Result<ResultRow, Refusal> {
+    let standing = match app.queue.standing(key).await? {
+        // A result with its binary needs no place among those who wait.
+        Standing::Built(row) if !binary || is_there(app, &row)? => Standing::Built(row),
+        Standing::Failed(row) => Standing::Failed(row),
+        _ if !guard::may_wait(headers) => return Err(Refusal::other_origin()),
+        _ => {
+            let _place = app.waiter()?;
+            app.queue.wait(key, binary).await?
+        }
+    };
+    match standing {
+        Standing::Built(row) => Ok(*row),
+        Standing::Failed(row) => Err(row.failure.into()),
+        Standing::Underway(_) | Standing::Unknown => {
+            Err(Refusal::busy("the build was dropped while you waited"))
+        }
+    }
+}
+
+fn is_there(app: &App, row: &ResultRow) -> Result<bool, Refusal> {
+    let opened = app
+        .artifacts
+        .binary(&row.sha256)
+        .map_err(|cause| Refusal::internal(&cause))?;
+    Ok(opened.is_some())
+}
+
+/// Pages of a result: permanent, and only under the sum that the log has.
+async fn result_page(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    key: &BuildKey,
+    sum: Sum,
+    page: Page,
+) -> Result<Response, Refusal> {
+    let row = match (page, app.queue.standing(key).await?) {
+        (_, Standing::Built(row)) => *row,
+        (Page::Log | Page::Dl | Page::Retry, _) => return Err(Refusal::not_built()),
+        (Page::Show | Page::Events, _) => {
+            let to = url::build_path(key);
+            let page = if page == Page::Events { "events" } else { "" };
+            let to = format!("{to}{page}");
+            return Ok(answer::redirect(
+                StatusCode::TEMPORARY_REDIRECT,
+                &to,
+                NO_STORE,
+            ));
+        }
+        (Page::Record | Page::Download | Page::DownloadGz, _) => {
+            wait(app, headers, key, false).await?
+        }
+    };
+    if row.sum() != sum {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "other_sum",
+            "the log has another sum for this build",
+            "leave the sum out of the address to get to the one in the log",
+        ));
+    }
+    match page {
+        Page::Show => show_result(app, headers, &row).await,
+        Page::Download | Page::DownloadGz => {
+            let row = wait(app, headers, key, true).await?;
+            Ok(answer::cached(download(app, &row, page).await?, IMMUTABLE))
+        }
+        Page::Record => Ok(answer::cached(record(&row), IMMUTABLE)),
+        page => build_page(app, headers, key, page).await,
+    }
+}
+
+async fn show_result(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("localhost");
+    let scheme = if app.behind_tls { "https" } else { "http" };
+    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
+    let gzip = tokio::task::spawn_blocking(move || artifacts.gzip(&sha256)).await;
+    let gzip = gzip.ok().and_then(Result::ok).flatten();
+    let key = app.ledger.verifier_key();
+    let origin = format!("{scheme}://{host}");
+    Ok(answer::page(&ResultPage::new(
+        row,
+        gzip.as_ref(),
+        &key,
+        &origin,
+    )))
+}
+
+fn record(row: &ResultRow) -> Response {
+    let record = Record {
+        key: row.key.clone(),
+        size: row.size,
+        sum: row.sum(),
+    };
+    answer::plain(record.text())
+}
+
+async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Refusal> {
+    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
+    let opened = tokio::task::spawn_blocking(move || match page {
+        Page::DownloadGz => artifacts.gzip(&sha256),
+        _ => artifacts.binary(&sha256),
+    });
+    let opened = opened.await.map_err(|cause| Refusal::internal(&cause))?;
+    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
+    let Some(opened) = opened else {
+        return Err(Refusal::busy(
+            "the binary was removed just now and is built again",
+        ));
+    };
+    app.metrics.downloads.fetch_add(1, Relaxed);
+    let name = row.key.download_name();
+    let name = if page == Page::DownloadGz {
+        format!("{name}.gz")
+    } else {
+        name
+    };
+    Ok(answer::download(opened, &name, &row.sha256))
+}

@@ -1,0 +1,317 @@
+//! Jobs, results and failures in SQLite: all SQL of the service, and nothing else.
+//!
+//! Called by the queue and the pages. A result row is written by [`NewResult::insert`] within the
+//! log's own transaction and by nobody else: there is no result without its entry in the log.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::{
+    build::Built,
+    serve::rows::to_json,
+    spec::{BuildKey, ModulePath},
+    store::db,
+};
+
+/// Mismatches kept; each is an alarm, a thousand of them say no more than ten.
+const MISMATCHES_MAX: i64 = 1_000;
+/// Rows of `retry` kept; they only matter for an hour.
+const RETRIES_MAX: i64 = 100_000;
+
+/// The database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// Nothing was changed by the failed statement.
+    #[error("cannot use the database")]
+    Database(#[from] rusqlite::Error),
+    /// Nothing was changed.
+    #[error("cannot open the database")]
+    Open(#[from] db::DbError),
+    /// A row holds what this version cannot read; nothing was changed.
+    #[error("cannot read the row of `{key}`")]
+    Row {
+        /// Of which build.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The task was ended from outside.
+    #[error("the database task is gone")]
+    Gone,
+}
+
+pub use super::rows::{FailureRow, JobRow, NewResult, Recent, ResultRow};
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalogue(Arc<Mutex<Connection>>);
+
+impl Catalogue {
+    /// Opens the database and creates what is missing.
+    pub fn open(path: &Path) -> Result<Self, CatalogueError> {
+        let connection = db::open(path)?;
+        connection.execute_batch(include_str!("schema.sql"))?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Runs `work` where it may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let connection = Arc::clone(&self.0);
+        let task = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
+        task.await.map_err(|_| CatalogueError::Gone)?
+    }
+
+    /// Adds a job, or finds the one that is there.
+    pub async fn add_job(&self, key: String, now_ms: u64) -> Result<JobRow, CatalogueError> {
+        self.run(move |db| {
+            db.execute(
+                "INSERT INTO job (key, created_ms, interest_ms) VALUES (?1, ?2, ?2)
+                 ON CONFLICT (key) DO UPDATE SET interest_ms = excluded.interest_ms",
+                params![key, now_ms],
+            )?;
+            let sql = "SELECT id, key, created_ms, interest_ms FROM job WHERE key = ?1";
+            Ok(db.query_row(sql, params![key], job_row)?)
+        })
+        .await
+    }
+
+    /// Notes that somebody is interested in a job.
+    pub async fn touch_job(&self, id: u64, now_ms: u64) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            let sql = "UPDATE job SET interest_ms = ?2 WHERE id = ?1";
+            db.execute(sql, params![id, now_ms])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets a job.
+    pub async fn remove_job(&self, id: u64) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            db.execute("DELETE FROM job WHERE id = ?1", params![id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// All jobs in their order.
+    pub async fn jobs(&self) -> Result<Vec<JobRow>, CatalogueError> {
+        self.run(|db| {
+            let sql = "SELECT id, key, created_ms, interest_ms FROM job ORDER BY id";
+            let mut query = db.prepare(sql)?;
+            let rows = query
+                .query_map([], job_row)?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// The result of a build, if it is in the log.
+    pub async fn result(&self, key: &BuildKey) -> Result<Option<ResultRow>, CatalogueError> {
+        let key = key.clone();
+        self.run(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT log_index, sha256, size, built_ms, built FROM result WHERE key = ?1",
+            )?;
+            let name = key.to_string();
+            let row = query.query_row(params![name], |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get::<_, String>(4)?,
+                ))
+            });
+            let Some((log_index, sha256, size, built_ms, built)) = row.optional()? else {
+                return Ok(None);
+            };
+            let built = serde_json::from_str(&built)
+                .map_err(|source| CatalogueError::Row { key: name, source })?;
+            Ok(Some(ResultRow {
+                key,
+                log_index,
+                sha256,
+                size,
+                built_ms,
+                built,
+            }))
+        })
+        .await
+    }
+
+    /// The newest results, of one module or of all.
+    pub async fn recent(
+        &self,
+        module: Option<&ModulePath>,
+        count: u32,
+    ) -> Result<Vec<Recent>, CatalogueError> {
+        // Keys of a module begin with its path and `@`; `A` is the next character.
+        let (from, to) = match module {
+            Some(module) => (format!("{module}@"), format!("{module}A")),
+            None => (String::new(), "\u{10ffff}".to_owned()),
+        };
+        self.run(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT key, sum, size, built_ms FROM result WHERE key >= ?1 AND key < ?2
+                 ORDER BY id DESC LIMIT ?3",
+            )?;
+            let rows = query.query_map(params![from, to, count], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                ))
+            })?;
+            let mut recent = Vec::new();
+            for row in rows {
+                let (key, sum, size, built_ms) = row?;
+                if let Ok(key) = BuildKey::parse(&key) {
+                    recent.push(Recent {
+                        key,
+                        sum,
+                        size,
+                        built_ms,
+                    });
+                }
+            }
+            Ok(recent)
+        })
+        .await
+    }
+
+    /// A remembered failure of `key` under `policy`.
+    pub async fn failure(
+        &self,
+        key: String,
+        policy: String,
+    ) -> Result<Option<FailureRow>, CatalogueError> {
+        self.run(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT failed_ms, failure FROM failure WHERE key = ?1 AND policy = ?2",
+            )?;
+            let row = query.query_row(params![key, policy], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?))
+            });
+            let Some((failed_ms, failure)) = row.optional()? else {
+                return Ok(None);
+            };
+            let failure = serde_json::from_str(&failure)
+                .map_err(|source| CatalogueError::Row { key, source })?;
+            Ok(Some(FailureRow { failed_ms, failure }))
+        })
+        .await
+    }
+
+    /// Remembers a failure and ends its job, both or neither.
+    pub async fn remember_failure(
+        &self,
+        key: String,
+        policy: String,
+        row: FailureRow,
+    ) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            let tx = db.transaction()?;
+            tx.execute(
+                "INSERT OR REPLACE INTO failure (key, policy, failed_ms, failure)
+                 VALUES (?1, ?2, ?3, ?4)",
+                params![key, policy, row.failed_ms, to_json(&row.failure)?],
+            )?;
+            tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
+            Ok(tx.commit()?)
+        })
+        .await
+    }
+
+    /// Forgets a failure; says whether there was one.
+    pub async fn forget_failure(&self, key: String) -> Result<bool, CatalogueError> {
+        self.run(move |db| Ok(db.execute("DELETE FROM failure WHERE key = ?1", params![key])? > 0))
+            .await
+    }
+
+    /// Notes a retry by `client` unless it made one after `since_ms`; says whether it may.
+    pub async fn take_retry(
+        &self,
+        client: String,
+        key: String,
+        now_ms: u64,
+        since_ms: u64,
+    ) -> Result<bool, CatalogueError> {
+        self.run(move |db| {
+            let tx = db.transaction()?;
+            tx.execute("DELETE FROM retry WHERE at_ms <= ?1", params![since_ms])?;
+            let rows: i64 = tx.query_row("SELECT count(*) FROM retry", [], |row| row.get(0))?;
+            let sql = "INSERT OR IGNORE INTO retry (client, key, at_ms) VALUES (?1, ?2, ?3)";
+            let may = rows < RETRIES_MAX && tx.execute(sql, params![client, key, now_ms])? > 0;
+            tx.commit()?;
+            Ok(may)
+        })
+        .await
+    }
+
+    /// Keeps what a build said that differs from the log; says how many there are now.
+    pub async fn add_mismatch(
+        &self,
+        key: String,
+        built: Built,
+        now_ms: u64,
+    ) -> Result<u64, CatalogueError> {
+        self.run(move |db| {
+            db.execute(
+                "INSERT OR IGNORE INTO mismatch (key, sha256, size, seen_ms, built)
+                 SELECT ?1, ?2, ?3, ?4, ?5 WHERE (SELECT count(*) FROM mismatch) < ?6",
+                params![
+                    key,
+                    built.sha256,
+                    built.size,
+                    now_ms,
+                    to_json(&built)?,
+                    MISMATCHES_MAX
+                ],
+            )?;
+            Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// How many builds gave other bytes than the log has.
+    pub async fn mismatches(&self) -> Result<u64, CatalogueError> {
+        self.run(|db| Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?))
+            .await
+    }
+
+    /// Runs a closure in a transaction, as the log does; for tests without one.
+    #[cfg(test)]
+    pub(crate) fn in_transaction(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let mut db = lock(&self.0);
+        let tx = db.transaction()?;
+        work(&tx)?;
+        tx.commit()
+    }
+}
+
+/// A poisoned lock only says that another statement's caller panicked; SQLite rolled back.
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        id: row.get(0)?,
+        key: row.get(1)?,
+        created_ms: row.get(2)?,
+        interest_ms: row.get(3)?,
+    })
+}

@@ -1,0 +1,243 @@
+//! Pages that lead to builds: the form, modules, packages without a target.
+
+use std::sync::Arc;
+
+use axum::{
+    Form,
+    extract::{State, rejection::FormRejection},
+    http::{HeaderMap, StatusCode, header::USER_AGENT},
+    response::Response,
+};
+use serde::Deserialize;
+
+use super::{
+    agent, answer,
+    answer::{NO_STORE, Refusal},
+    app::App,
+    guard,
+    ledger::Health,
+    pages::{self, HomePage, Line, ModulePage},
+};
+use crate::spec::{
+    BuildKey, GoQuery, ModulePath, PackageDir, PackageQuery, SpecError, Target, Variant,
+    VersionQuery, url,
+};
+
+/// Lines of "recent builds".
+const RECENT: u32 = 20;
+/// Longest Go version that is looked at; the longest real one is `go1.26.latest`.
+const GO_LEN_MAX: usize = 32;
+
+/// What the form sends.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    spec: String,
+    #[serde(default)]
+    target: String,
+    #[serde(default)]
+    go: String,
+    #[serde(default)]
+    stripped: String,
+}
+
+/// `GET /`
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let form = blank_form(&headers, String::new());
+    home(&app, form, None).await
+}
+
+/// `POST /`: resolves what was typed, starts the build and goes to its page.
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    asked: Result<Form<Asked>, FormRejection>,
+) -> Result<Response, Refusal> {
+    guard::check_same_origin(&app, &headers)?;
+    let Form(asked) = asked.map_err(|_| {
+        let remedy = "use the form of the home page";
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "bad_form",
+            "the form cannot be read",
+            remedy,
+        )
+    })?;
+    match start(&app, &asked).await {
+        Ok(key) => Ok(answer::redirect(
+            StatusCode::SEE_OTHER,
+            &url::build_path(&key),
+            NO_STORE,
+        )),
+        // Shown above the form, with what was typed, so that it can be mended.
+        Err(refusal) if answer::Accept::of(&headers) == answer::Accept::Html => {
+            let mut form = blank_form(&headers, asked.spec.chars().take(800).collect());
+            form.go = asked.go.chars().take(GO_LEN_MAX).collect();
+            form.stripped = !asked.stripped.is_empty();
+            if let Ok(target) = Target::parse(&asked.target) {
+                form.targets = pages::choices(target);
+            }
+            let problem = format!("{}: {}", refusal.sentence, refusal.remedy);
+            let mut page = home(&app, form, Some(problem)).await?;
+            *page.status_mut() = refusal.status;
+            Ok(page)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn start(app: &App, asked: &Asked) -> Result<BuildKey, Refusal> {
+    let spec = asked.spec.trim();
+    // Pasted addresses end in a slash; behind a version it says that the module ends there.
+    let spec = if spec.contains('@') {
+        spec
+    } else {
+        spec.trim_end_matches('/')
+    };
+    let query = PackageQuery::parse(spec)?;
+    let target = match asked.target.trim() {
+        "" => Target::HOST,
+        text => Target::parse(text)?,
+    };
+    let go = parse_go(asked.go.trim())?;
+    let variant = if asked.stripped.is_empty() {
+        Variant::Plain
+    } else {
+        Variant::Stripped
+    };
+    let go = app.resolve_go(go).await?;
+    let resolved = app.resolve(query).await?;
+    let key = BuildKey {
+        module: resolved.module,
+        dir: resolved.dir,
+        target,
+        go,
+        variant,
+    };
+    app.queue.ask(&key, false).await?;
+    Ok(key)
+}
+
+/// `latest` and nothing are the same; the `go` in front may be left out.
+fn parse_go(text: &str) -> Result<GoQuery, SpecError> {
+    match text {
+        "" => Ok(GoQuery::Latest),
+        text if text.starts_with(|c: char| c.is_ascii_digit()) && text.len() <= GO_LEN_MAX => {
+            GoQuery::parse(&format!("go{text}"))
+        }
+        text => GoQuery::parse(text),
+    }
+}
+
+async fn home(app: &App, form: pages::Form, problem: Option<String>) -> Result<Response, Refusal> {
+    let now_ms = app.clock.now_ms();
+    let recent = app.catalogue.recent(None, RECENT).await;
+    let mismatches = app.catalogue.mismatches().await;
+    let fenced = match app.ledger.health() {
+        Health::Live => None,
+        Health::Fenced { why, .. } => Some(why),
+    };
+    let recent = recent.map_err(|cause| Refusal::internal(&cause))?;
+    let page = HomePage {
+        form,
+        problem,
+        recent: recent
+            .iter()
+            .map(|recent| Line::of(recent, now_ms))
+            .collect(),
+        verifier_key: app.ledger.verifier_key(),
+        waiting: app.queue.waiting(),
+        running: app.queue.running(),
+        builds_max: app.builds_max,
+        notes: app.notes.clone(),
+        fenced,
+        mismatches: mismatches.map_err(|cause| Refusal::internal(&cause))?,
+    };
+    Ok(answer::page(&page))
+}
+
+/// `GET /<module>`
+pub(super) async fn module(
+    app: &App,
+    headers: &HeaderMap,
+    module: ModulePath,
+    query: Option<VersionQuery>,
+) -> Result<Response, Refusal> {
+    let versions = app.versions(module.clone()).await?;
+    let now_ms = app.clock.now_ms();
+    let built = app.catalogue.recent(Some(&module), RECENT).await;
+    let built = built.map_err(|cause| Refusal::internal(&cause))?;
+    let query = query.as_ref().map_or("latest", VersionQuery::as_str);
+    let form = blank_form(headers, format!("{module}@{query}/"));
+    let built = built
+        .iter()
+        .map(|recent| Line::of(recent, now_ms))
+        .collect();
+    Ok(answer::page(&ModulePage::new(
+        module, &versions, form, built,
+    )))
+}
+
+/// `GET /<module>@<version>/<package>`: to the build for the visitor's machine, newest Go.
+pub(super) async fn package(
+    app: &App,
+    headers: &HeaderMap,
+    module: ModulePath,
+    query: VersionQuery,
+    dir: PackageDir,
+) -> Result<Response, Refusal> {
+    let build = url::BuildQuery {
+        module,
+        query,
+        dir,
+        target: guess(headers),
+        go: GoQuery::Latest,
+        variant: Variant::Plain,
+    };
+    let key = app.concrete(&build).await?;
+    Ok(answer::redirect(
+        StatusCode::TEMPORARY_REDIRECT,
+        &url::build_path(&key),
+        NO_STORE,
+    ))
+}
+
+fn blank_form(headers: &HeaderMap, spec: String) -> pages::Form {
+    let targets = pages::choices(guess(headers));
+    pages::Form {
+        spec,
+        go: String::new(),
+        stripped: false,
+        targets,
+    }
+}
+
+fn guess(headers: &HeaderMap) -> Target {
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    agent::target(agent.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_versions_are_taken_as_people_write_them() {
+        for (text, wanted) in [
+            ("", "latest"),
+            ("latest", "latest"),
+            ("go1.26.8", "go1.26.8"),
+            ("1.26.8", "go1.26.8"),
+            ("1.26.latest", "go1.26.latest"),
+        ] {
+            assert_eq!(parse_go(text).unwrap().to_string(), wanted);
+        }
+        for text in ["go1.26", "1.99", "x", &"1".repeat(10_000)] {
+            assert!(parse_go(text).is_err(), "{text}");
+        }
+    }
+}

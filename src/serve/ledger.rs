@@ -1,0 +1,154 @@
+//! The log as the service sees it: a small trait, so that tests can make it refuse.
+//!
+//! The queue appends through it, the pages and `/tlog/` read through it. Order, signing and crash
+//! states are the log's own business.
+
+use std::sync::Arc;
+
+pub use crate::log::{Found, Health, WithEntry};
+use crate::{
+    build::{BoxFuture, Built},
+    log::{self, Log},
+    provenance,
+    spec::{BuildKey, Record},
+};
+
+/// What becomes a record and its companion.
+pub struct Entry {
+    /// The record.
+    pub record: Record,
+    /// SHA-256 of the binary.
+    pub sha256: [u8; 32],
+    /// SHA-256 of the stored envelope.
+    pub provenance_sha256: [u8; 32],
+    /// Rows that are written with it or not at all.
+    pub with: WithEntry,
+}
+
+/// Why nothing was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log has other bytes for this key. Nothing was logged; a person must look.
+    #[error("the log has another record for this key: `{}`", existing.trim_end())]
+    Conflict {
+        /// The record that is there.
+        existing: String,
+    },
+    /// The log only reads until an operator has acted.
+    #[error("the log takes no entries: {why}")]
+    Fenced {
+        /// Why.
+        why: String,
+    },
+    /// Whether it was appended is not known; the same entry may be offered again.
+    #[error("cannot append to the log")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the log")]
+pub struct ReadError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// The log.
+pub trait Ledger: Send + Sync + 'static {
+    /// The DSSE envelope with the provenance of a build, in the form that is stored and hashed.
+    fn envelope<'a>(
+        &'a self,
+        key: &'a BuildKey,
+        built: &'a Built,
+        finished_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>>;
+
+    /// Appends a record and its companion; the same record again gives the old index.
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<u64, AppendError>>;
+
+    /// Finds a record. May block on the disk for a moment.
+    fn lookup(&self, key: &BuildKey) -> Result<Option<Found>, ReadError>;
+
+    /// The newest signed head as a C2SP checkpoint.
+    fn checkpoint(&self) -> Arc<str>;
+
+    /// The newest signed head in the form of the checksum database.
+    fn latest(&self) -> Arc<str>;
+
+    /// A tile by its path after `tile/`. May block on the disk for a moment.
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// `name+hash+key`, as clients are given it.
+    fn verifier_key(&self) -> String;
+
+    /// Whether it takes entries.
+    fn health(&self) -> Health;
+}
+
+/// The log of this machine.
+impl Ledger for Log {
+    fn envelope<'a>(
+        &'a self,
+        key: &'a BuildKey,
+        built: &'a Built,
+        finished_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>> {
+        Box::pin(async move {
+            let name = self.verifier_key().split('+').next().unwrap_or_default();
+            let run = provenance::Run {
+                builder: name,
+                finished_ms,
+            };
+            let statement = provenance::statement(key, built, run)
+                .map_err(|error| AppendError::Failed(Box::new(error)))?;
+            Ok(Self::envelope(self, &statement)?)
+        })
+    }
+
+    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<u64, AppendError>> {
+        let Entry {
+            record,
+            sha256,
+            provenance_sha256,
+            with,
+        } = entry;
+        let entry = log::NewEntry {
+            record,
+            sha256,
+            provenance_sha256,
+            with,
+        };
+        Box::pin(async move { Ok(Self::append(self, entry).await?) })
+    }
+
+    fn lookup(&self, key: &BuildKey) -> Result<Option<Found>, ReadError> {
+        Self::lookup(self, key).map_err(|error| ReadError(Box::new(error)))
+    }
+
+    fn checkpoint(&self) -> Arc<str> {
+        Self::checkpoint(self)
+    }
+
+    fn latest(&self) -> Arc<str> {
+        Self::latest(self)
+    }
+
+    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        Self::tile(self, path).map_err(|error| ReadError(Box::new(error)))
+    }
+
+    fn verifier_key(&self) -> String {
+        Self::verifier_key(self).to_owned()
+    }
+
+    fn health(&self) -> Health {
+        Self::health(self)
+    }
+}
+
+impl From<log::AppendError> for AppendError {
+    fn from(error: log::AppendError) -> Self {
+        match error {
+            log::AppendError::Conflict { existing } => Self::Conflict { existing },
+            log::AppendError::Fenced { why } => Self::Fenced { why },
+            other => Self::Failed(Box::new(other)),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Counters for the operator, in the Prometheus text format, on the admin address only.
+//!
+//! Names end in their unit; labels have few values, all made here or stable codes of ours.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// Most endings counted apart; codes are ours and few, this only bounds a mistake.
+const ENDINGS_MAX: usize = 64;
+
+/// What was counted since the start.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    builds: Mutex<BTreeMap<String, (u64, u64)>>,
+    mismatches: AtomicU64,
+    requests: [AtomicU64; 6],
+    /// Requests with a Host that is not ours.
+    pub hosts_refused: AtomicU64,
+    /// Requests that would have changed something from another origin.
+    pub origins_refused: AtomicU64,
+    /// Lookups in the log.
+    pub lookups: AtomicU64,
+    /// Downloads of binaries.
+    pub downloads: AtomicU64,
+    /// Event streams opened.
+    pub streams: AtomicU64,
+    /// Requests refused because too many were waiting.
+    pub busy: AtomicU64,
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections closed because the other side was too slow.
+    pub stalled: AtomicU64,
+}
+
+/// What is read when it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges {
+    /// Jobs that wait.
+    pub waiting: usize,
+    /// Builds that run.
+    pub running: usize,
+    /// Whether the log takes entries.
+    pub live: bool,
+}
+
+impl Metrics {
+    /// Counts the end of a build.
+    pub fn build_ended(&self, ending: &str, duration_ms: u64) {
+        let mut builds = self.builds.lock().unwrap_or_else(PoisonError::into_inner);
+        if builds.len() < ENDINGS_MAX || builds.contains_key(ending) {
+            let (count, total_ms) = builds.entry(ending.to_owned()).or_default();
+            *count += 1;
+            *total_ms += duration_ms;
+        }
+    }
+
+    /// Counts a build that gave other bytes than the log has.
+    pub fn mismatch(&self) {
+        self.mismatches.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an answer by the first digit of its status.
+    pub fn request(&self, status: u16) {
+        let class = usize::from(status / 100).min(self.requests.len() - 1);
+        self.requests[class].fetch_add(1, Relaxed);
+    }
+
+    /// Everything as Prometheus text.
+    #[must_use]
+    pub fn text(&self, gauges: Gauges) -> String {
+        let mut text = Text::default();
+        self.write_builds(&mut text);
+        text.head(
+            "http_requests_total",
+            "counter",
+            "Answers by class of status.",
+        );
+        for (class, count) in self.requests.iter().enumerate().skip(1) {
+            let labels = format!("{{status=\"{class}xx\"}}");
+            text.line("http_requests_total", &labels, count.load(Relaxed));
+        }
+        for (name, help, value) in self.counters() {
+            text.head(name, "counter", help);
+            text.line(name, "", value.load(Relaxed));
+        }
+        let live = "1 when the log takes entries, 0 when it is fenced.";
+        for (name, help, value) in [
+            ("jobs_waiting", "Jobs in the queue.", gauges.waiting),
+            ("builds_running", "Builds that run now.", gauges.running),
+            ("log_live", live, gauges.live.into()),
+        ] {
+            text.head(name, "gauge", help);
+            text.line(name, "", u64::try_from(value).unwrap_or(u64::MAX));
+        }
+        text.0
+    }
+
+    fn write_builds(&self, text: &mut Text) {
+        let builds = self.builds.lock().unwrap_or_else(PoisonError::into_inner);
+        text.head("builds_total", "counter", "Builds by ending.");
+        for (ending, (count, _)) in builds.iter() {
+            let labels = format!("{{ending=\"{}\"}}", label(ending));
+            text.line("builds_total", &labels, *count);
+        }
+        text.head(
+            "build_milliseconds_total",
+            "counter",
+            "Time of builds by ending.",
+        );
+        for (ending, (_, ms)) in builds.iter() {
+            let labels = format!("{{ending=\"{}\"}}", label(ending));
+            text.line("build_milliseconds_total", &labels, *ms);
+        }
+    }
+
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
+        [
+            (
+                "mismatches_total",
+                "Builds that differ from the log: look now.",
+                &self.mismatches,
+            ),
+            (
+                "hosts_refused_total",
+                "Requests with a foreign Host.",
+                &self.hosts_refused,
+            ),
+            (
+                "origins_refused_total",
+                "Changes asked by other origins.",
+                &self.origins_refused,
+            ),
+            ("lookups_total", "Lookups in the log.", &self.lookups),
+            ("downloads_total", "Downloads of binaries.", &self.downloads),
+            ("streams_total", "Event streams opened.", &self.streams),
+            (
+                "busy_total",
+                "Requests refused because too many waited.",
+                &self.busy,
+            ),
+            (
+                "connections_total",
+                "Connections accepted.",
+                &self.connections,
+            ),
+            (
+                "stalled_total",
+                "Connections closed for a slow client.",
+                &self.stalled,
+            ),
+        ]
+    }
+}
+
+/// Text in the making.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(
+            self.0,
+            "# HELP hotcell_{name} {help}\n# TYPE hotcell_{name} {kind}"
+        )
+        .expect("a string takes all");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: u64) {
+        writeln!(self.0, "hotcell_{name}{labels} {value}").expect("a string takes all");
+    }
+}
+
+/// Escapes nothing because nothing else is let through.
+fn label(text: &str) -> String {
+    text.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .take(64)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_help_type_and_value() {
+        let metrics = Metrics::default();
+        metrics.build_ended("success", 1_500);
+        metrics.build_ended("bad\"\n", 1);
+        metrics.request(200);
+        metrics.request(999);
+        let text = metrics.text(Gauges {
+            waiting: 3,
+            running: 1,
+            live: true,
+        });
+        for line in [
+            "hotcell_builds_total{ending=\"success\"} 1",
+            "hotcell_builds_total{ending=\"bad\"} 1",
+            "hotcell_build_milliseconds_total{ending=\"success\"} 1500",
+            "hotcell_http_requests_total{status=\"2xx\"} 1",
+            "hotcell_jobs_waiting 3",
+            "hotcell_log_live 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let helps = text
+            .lines()
+            .filter(|line| line.starts_with("# HELP"))
+            .count();
+        assert_eq!(
+            helps,
+            text.lines()
+                .filter(|line| line.starts_with("# TYPE"))
+                .count()
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! The service: pages, downloads, the log's addresses, and the queue behind them.
+//!
+//! ```text
+//! listen → guard → router → home · builds · events · tlog → queue → run → artifacts, ledger
+//! ```
+//!
+//! Called by the command `serve` with sockets that are open already. It holds the database and the
+//! listening sockets, reads bytes from the public over HTTP only, and must never start a program,
+//! open a path made of a request's text, or show output of a cell but through
+//! [`Output`](crate::output::Output).
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{error, info};
+
+use self::{
+    app::{App, Limits},
+    artifacts::{ArtifactError, Artifacts},
+    catalogue::{Catalogue, CatalogueError},
+    clock::{Clock, SystemClock},
+    ledger::Ledger,
+    metrics::Metrics,
+    queue::{Parts, Queue, QueueError},
+};
+use crate::build::Executor;
+
+pub mod agent;
+mod answer;
+mod app;
+pub mod artifacts;
+mod build_pages;
+mod builds;
+pub mod catalogue;
+pub mod clock;
+mod events;
+pub mod guard;
+mod home;
+mod job;
+pub mod ledger;
+mod listen;
+pub mod live;
+pub mod metrics;
+mod pages;
+pub mod queue;
+mod router;
+mod rows;
+mod run;
+mod tlog;
+pub mod words;
+
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
+mod queue_tests;
+#[cfg(test)]
+mod testing;
+
+/// How often jobs without interest are looked for; a fraction of the interest's life.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What the service needs to know.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// The database, shared with the log.
+    pub database: PathBuf,
+    /// Folder of the binaries.
+    pub artifacts: PathBuf,
+    /// Names under which the service answers, without ports; loopback literals always work.
+    pub hosts: Vec<String>,
+    /// Whether visitors come through TLS, ended in front of us; decides the links that are shown.
+    pub behind_tls: bool,
+    /// Builds at a time.
+    pub builds_max: usize,
+    /// SHA-256 of the build policy, hex; failures under another are forgotten.
+    pub policy_sha256: String,
+    /// What the operator and the start have to say: weaknesses that were accepted, what the
+    /// rollback protection covers. Shown on the home page and by `/healthz`.
+    pub notes: Vec<String>,
+}
+
+/// The sockets, open and bound; the caller says their addresses.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For everyone.
+    pub public: TcpListener,
+    /// For the operator.
+    pub admin: Option<TcpListener>,
+}
+
+/// The service could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Nothing was served.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// Nothing was served.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+    /// Nothing was served.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Serves until `stop` is done; then nothing new is taken, streams end, builds are ended and wait
+/// for the next start.
+///
+/// # Errors
+/// When the database or the folder of binaries cannot be used.
+pub async fn serve(
+    config: ServeConfig,
+    executor: Arc<dyn Executor>,
+    ledger: Arc<dyn Ledger>,
+    listeners: Listeners,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let (stopping, stopped) = watch::channel(false);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let app = Arc::new(open(config, executor, ledger, clock, stopped.clone()).await?);
+    let metrics = &app.metrics;
+    let public = router::public(Arc::clone(&app));
+    let public = listen::accept(
+        listeners.public,
+        public,
+        Arc::clone(metrics),
+        stopped.clone(),
+    );
+    let admin = async {
+        if let Some(listener) = listeners.admin {
+            let admin = router::admin(Arc::clone(&app));
+            listen::accept(listener, admin, Arc::clone(metrics), stopped.clone()).await;
+        }
+    };
+    let sweep = sweep(app.queue.clone(), stopped.clone());
+    let end = async {
+        stop.await;
+        info!("the service stops");
+        stopping.send_replace(true);
+        app.queue.stop();
+    };
+    tokio::join!(public, admin, sweep, end);
+    Ok(())
+}
+
+async fn open(
+    config: ServeConfig,
+    executor: Arc<dyn Executor>,
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    stopping: watch::Receiver<bool>,
+) -> Result<App, ServeError> {
+    let catalogue = Catalogue::open(&config.database)?;
+    let artifacts = Artifacts::open(&config.artifacts)?;
+    let metrics = Arc::new(Metrics::default());
+    let queue = Queue::open(Parts {
+        catalogue: catalogue.clone(),
+        artifacts: artifacts.clone(),
+        executor: Arc::clone(&executor),
+        ledger: Arc::clone(&ledger),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        policy_sha256: config.policy_sha256,
+        builds_max: config.builds_max,
+    })
+    .await?;
+    Ok(App {
+        queue,
+        catalogue,
+        artifacts,
+        executor,
+        ledger,
+        clock,
+        metrics,
+        hosts: config.hosts,
+        behind_tls: config.behind_tls,
+        notes: config.notes,
+        builds_max: config.builds_max,
+        stopping,
+        limits: Limits::default(),
+    })
+}
+
+async fn sweep(queue: Queue, mut stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        if let Err(cause) = queue.sweep().await {
+            error!(
+                "cannot drop jobs that nobody waits for: {}",
+                run::chain(&cause)
+            );
+        }
+    }
+}

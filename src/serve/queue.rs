@@ -1,0 +1,400 @@
+//! The queue: identical requests share one job, and a job lives as long as somebody wants it.
+//!
+//! Called by pages, streams and lookups. The rows of the catalogue are the truth, so a restart
+//! resumes what waited; memory holds progress only. Interest lasts [`INTEREST`] and is renewed by
+//! stream, reload or poll. Nothing is dropped in the first [`INTEREST`] after start, because
+//! whoever waited needs time to come back. The queue never runs the same key twice at once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::task::AbortHandle;
+use tracing::info;
+
+use crate::{
+    build::{Executor, Failure, FailureClass, INTEREST},
+    output::Output,
+    serve::{
+        artifacts::{ArtifactError, Artifacts},
+        catalogue::{Catalogue, CatalogueError, FailureRow, JobRow},
+        clock::Clock,
+        ledger::{Health, Ledger},
+        metrics::Metrics,
+        run,
+    },
+    spec::BuildKey,
+};
+
+/// Most jobs that wait; a longer line is hours, and an honest refusal is better.
+const WAITING_MAX: usize = 1_000;
+/// How long a failure that is not remembered is given as the answer, so that clients which ask
+/// again at once do not turn us into an amplifier towards the module proxy.
+const RECENT_MS: u64 = 15_000;
+/// Most of those failures kept.
+const RECENT_MAX: usize = 1_000;
+/// Interest is written at most this often per job; less than [`INTEREST`] by far.
+const TOUCH_MS: u64 = 10_000;
+/// How often somebody who waits renews the interest.
+pub const RENEW: Duration = Duration::from_secs(15);
+/// A client may make us forget the same failure once in this time.
+const RETRY_MS: u64 = 3_600_000;
+
+/// The queue could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Nothing was changed.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// Nothing was changed.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The line is full; nothing was added.
+    #[error("{0} jobs are waiting already")]
+    Full(usize),
+    /// The log takes no entries, so nothing is built.
+    #[error("the log takes no entries: {0}")]
+    Fenced(String),
+    /// The service stops; the job waits for the next start.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// What the queue needs.
+pub struct Parts {
+    /// Rows.
+    pub catalogue: Catalogue,
+    /// Binaries.
+    pub artifacts: Artifacts,
+    /// Runs builds.
+    pub executor: Arc<dyn Executor>,
+    /// Takes records.
+    pub ledger: Arc<dyn Ledger>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// SHA-256 of the build policy, hex; remembered failures are void under another.
+    pub policy_sha256: String,
+    /// Builds at a time.
+    pub builds_max: usize,
+}
+
+pub use super::job::{End, Job, Standing};
+
+/// The queue; cheap to clone.
+#[derive(Clone)]
+pub struct Queue(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) parts: Parts,
+    started_ms: u64,
+    /// One at a time decides what becomes a job and what is over; held across database calls.
+    admission: tokio::sync::Mutex<()>,
+    jobs: Mutex<Jobs>,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Jobs {
+    by_key: HashMap<String, Arc<Job>>,
+    waiting: BTreeMap<u64, Arc<Job>>,
+    running: HashMap<u64, AbortHandle>,
+    recent: HashMap<String, FailureRow>,
+}
+
+impl Queue {
+    /// Takes up what waited when the service ended.
+    pub async fn open(parts: Parts) -> Result<Self, QueueError> {
+        let started_ms = parts.clock.now_ms();
+        let rows = parts.catalogue.jobs().await?;
+        let queue = Self(Arc::new(Inner {
+            parts,
+            started_ms,
+            admission: tokio::sync::Mutex::default(),
+            jobs: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }));
+        for row in rows {
+            match BuildKey::parse(&row.key) {
+                Ok(key) => drop(queue.0.enqueue(key, &row)),
+                // Written by a version with another grammar; nobody can ask for it any more.
+                Err(_) => queue.0.parts.catalogue.remove_job(row.id).await?,
+            }
+        }
+        queue.0.pump();
+        Ok(queue)
+    }
+
+    /// Where `key` stands. Starts nothing, and renews the interest in a job that is there.
+    pub async fn standing(&self, key: &BuildKey) -> Result<Standing, QueueError> {
+        let name = key.to_string();
+        if let Some(job) = self.0.find(&name) {
+            self.renew(&job).await?;
+            return Ok(Standing::Underway(job));
+        }
+        let Some(row) = self.0.parts.catalogue.result(key).await? else {
+            return self.failure(name).await;
+        };
+        Ok(Standing::Built(Box::new(row)))
+    }
+
+    async fn failure(&self, name: String) -> Result<Standing, QueueError> {
+        let now_ms = self.0.parts.clock.now_ms();
+        let recent = self.0.lock().recent.get(&name).cloned();
+        if let Some(row) = recent.filter(|row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS) {
+            return Ok(Standing::Failed(Box::new(row)));
+        }
+        let policy = self.0.parts.policy_sha256.clone();
+        Ok(match self.0.parts.catalogue.failure(name, policy).await? {
+            Some(row) => Standing::Failed(Box::new(row)),
+            None => Standing::Unknown,
+        })
+    }
+
+    /// Where `key` stands after it was asked for: what is unknown becomes a job. A result whose
+    /// binary is gone becomes one too when `binary` is wanted.
+    pub async fn ask(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
+        let standing = self.standing(key).await?;
+        if !self.is_missing(&standing, binary).await? {
+            return Ok(standing);
+        }
+        let _one_at_a_time = self.0.admission.lock().await;
+        // It may have begun, or ended, while this request stood in line.
+        let standing = self.standing(key).await?;
+        if !self.is_missing(&standing, binary).await? {
+            return Ok(standing);
+        }
+        if self.0.stopping.load(Relaxed) {
+            return Err(QueueError::Stopping);
+        }
+        if let Health::Fenced { why, .. } = self.0.parts.ledger.health() {
+            return Err(QueueError::Fenced(why));
+        }
+        let waiting = self.waiting();
+        if waiting >= WAITING_MAX {
+            return Err(QueueError::Full(waiting));
+        }
+        let now_ms = self.0.parts.clock.now_ms();
+        let row = self
+            .0
+            .parts
+            .catalogue
+            .add_job(key.to_string(), now_ms)
+            .await?;
+        let job = self.0.enqueue(key.clone(), &row);
+        info!(job.id = row.id, "job {} waits: {key}", row.id);
+        self.0.pump();
+        Ok(Standing::Underway(job))
+    }
+
+    async fn is_missing(&self, standing: &Standing, binary: bool) -> Result<bool, QueueError> {
+        match standing {
+            Standing::Unknown => Ok(true),
+            Standing::Built(row) if binary => {
+                Ok(self.0.parts.artifacts.binary(&row.sha256)?.is_none())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// As [`Self::ask`], then waits for the end while renewing the interest.
+    pub async fn wait(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
+        let job = match self.ask(key, binary).await? {
+            Standing::Underway(job) => job,
+            over => return Ok(over),
+        };
+        match self.wait_for(&job).await? {
+            End::Built(row) => Ok(Standing::Built(row)),
+            End::Failed(row) => Ok(Standing::Failed(row)),
+            End::Dropped => Ok(Standing::Unknown),
+            End::Stopped => Err(QueueError::Stopping),
+        }
+    }
+
+    async fn wait_for(&self, job: &Job) -> Result<End, QueueError> {
+        let mut end = job.end.subscribe();
+        loop {
+            let ended = async { end.wait_for(Option::is_some).await.map(|end| end.clone()) };
+            match tokio::time::timeout(RENEW, ended).await {
+                Ok(Ok(Some(end))) => return Ok(end),
+                Ok(_) => return Ok(End::Stopped),
+                Err(_) => self.renew(job).await?,
+            }
+        }
+    }
+
+    /// Somebody is still interested.
+    pub async fn renew(&self, job: &Job) -> Result<(), QueueError> {
+        let now_ms = self.0.parts.clock.now_ms();
+        if job.touch(now_ms, TOUCH_MS) {
+            self.0.parts.catalogue.touch_job(job.id, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops jobs that nobody is interested in; called every few seconds.
+    pub async fn sweep(&self) -> Result<(), QueueError> {
+        let interest_ms = u64::try_from(INTEREST.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.0.parts.clock.now_ms();
+        if now_ms.saturating_sub(self.0.started_ms) < interest_ms {
+            return Ok(());
+        }
+        let _one_at_a_time = self.0.admission.lock().await;
+        let unwanted: Vec<_> = {
+            let mut jobs = self.0.lock();
+            jobs.recent
+                .retain(|_, row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS);
+            let is_unwanted = |job: &&Arc<Job>| job.silent_ms(now_ms) >= interest_ms;
+            jobs.by_key.values().filter(is_unwanted).cloned().collect()
+        };
+        for job in unwanted {
+            if self.0.lock().waiting.contains_key(&job.id) {
+                // The row first: a crash in between leaves a job less, not one that nobody wants.
+                self.0.parts.catalogue.remove_job(job.id).await?;
+                self.0.leave(&job, End::Dropped);
+                info!(job.id, "job {} dropped: nobody waits for it", job.id);
+            } else {
+                job.unwanted.notify_one();
+            }
+        }
+        self.0.pump();
+        Ok(())
+    }
+
+    /// Forgets a failure so that it is tried again; says whether this client may, now.
+    pub async fn retry(&self, key: &BuildKey, client: String) -> Result<bool, QueueError> {
+        let name = key.to_string();
+        let now_ms = self.0.parts.clock.now_ms();
+        let since_ms = now_ms.saturating_sub(RETRY_MS);
+        let catalogue = &self.0.parts.catalogue;
+        if !catalogue
+            .take_retry(client, name.clone(), now_ms, since_ms)
+            .await?
+        {
+            return Ok(false);
+        }
+        self.0.lock().recent.remove(&name);
+        catalogue.forget_failure(name).await?;
+        Ok(true)
+    }
+
+    /// How many jobs wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
+    }
+
+    /// How many builds run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.0.lock().running.len()
+    }
+
+    /// Place of a job: 0 runs, 1 is next.
+    #[must_use]
+    pub fn place(&self, job: &Job) -> usize {
+        let jobs = self.0.lock();
+        match jobs.waiting.contains_key(&job.id) {
+            true => jobs.waiting.range(..=job.id).count(),
+            false => 0,
+        }
+    }
+
+    /// Ends what runs and starts nothing more. Rows stay, so the next start resumes them.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Relaxed);
+        let jobs = self.0.lock();
+        for running in jobs.running.values() {
+            running.abort();
+        }
+        for job in jobs.by_key.values() {
+            job.end.send_replace(Some(End::Stopped));
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Job>> {
+        self.lock().by_key.get(name).cloned()
+    }
+
+    fn enqueue(&self, key: BuildKey, row: &JobRow) -> Arc<Job> {
+        let job = Arc::new(Job::new(key, row, self.started_ms));
+        let mut jobs = self.lock();
+        jobs.by_key.insert(row.key.clone(), Arc::clone(&job));
+        jobs.waiting.insert(row.id, Arc::clone(&job));
+        job
+    }
+
+    /// Starts as many jobs as may run, and tells the others their place.
+    pub(super) fn pump(self: &Arc<Self>) {
+        let mut jobs = self.lock();
+        while !self.stopping.load(Relaxed) && jobs.running.len() < self.parts.builds_max.max(1) {
+            let Some((id, job)) = jobs.waiting.pop_first() else {
+                break;
+            };
+            job.live.place(0);
+            // Started under the lock, so that the end of the job finds its handle in place.
+            let task = tokio::spawn(run::job(Arc::clone(self), job));
+            jobs.running.insert(id, task.abort_handle());
+        }
+        for (place, job) in (1..).zip(jobs.waiting.values()) {
+            job.live.place(place);
+        }
+    }
+
+    /// A job is over: what failed and is not remembered in the catalogue is kept for a moment.
+    pub(super) async fn over(self: &Arc<Self>, job: &Job, end: End) {
+        let _one_at_a_time = self.admission.lock().await;
+        if let End::Failed(row) = &end {
+            let mut jobs = self.lock();
+            if jobs.recent.len() < RECENT_MAX {
+                jobs.recent.insert(job.key.to_string(), (**row).clone());
+            }
+        }
+        self.leave(job, end);
+        self.pump();
+    }
+
+    fn leave(&self, job: &Job, end: End) {
+        {
+            let mut jobs = self.lock();
+            jobs.by_key.remove(&job.key.to_string());
+            jobs.waiting.remove(&job.id);
+            jobs.running.remove(&job.id);
+        }
+        job.live.end(run::end_event(&job.key, &end));
+        job.end.send_replace(Some(end));
+    }
+
+    /// A failure of ours, for `over`.
+    pub(super) fn failed(&self, class: FailureClass, code: &str, sentence: String) -> FailureRow {
+        let remedy = match class {
+            FailureClass::Verify => "nothing was logged; the operator has been told",
+            FailureClass::Busy => "try again later",
+            _ => "try again; if it stays, tell the operator",
+        };
+        let failure = Failure {
+            code: code.to_owned(),
+            class,
+            sentence,
+            remedy: remedy.to_owned(),
+            output: Output::default(),
+            cell: None,
+        };
+        FailureRow {
+            failed_ms: self.parts.clock.now_ms(),
+            failure,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One job from start to end: build, store, log, answer, in this order.
+//!
+//! Called by the queue for each job that may run. A binary is durable before its record is logged,
+//! and the result row is written in the log's own transaction; so a crash anywhere leaves either
+//! a job that runs again or a result that is complete.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::{
+    build::{Built, FailureClass},
+    serve::{
+        artifacts::{ArtifactError, Staged},
+        catalogue::{FailureRow, NewResult, ResultRow},
+        ledger::{AppendError, Entry},
+        queue::{End, Inner, Job},
+    },
+    spec::{BuildKey, Record, Sum, hex, url},
+};
+
+/// Progress that may wait between the executor and the ring; more is dropped by the executor.
+const PROGRESS_MAX: usize = 256;
+
+/// Runs a job and tells the queue how it ended. A panic or an abort ends this job only.
+pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
+    let started_ms = inner.parts.clock.now_ms();
+    info!(job.id, "job {} runs: {}", job.id, job.key);
+    let mut task = Guard(tokio::spawn(attempt(Arc::clone(&inner), Arc::clone(&job))));
+    let end = tokio::select! {
+        ended = &mut task.0 => match ended {
+            Ok(end) => end,
+            Err(broken) => {
+                error!(job.id, "job {} ended in a panic: {broken}", job.id);
+                let sentence = "the build ended by a fault of the service".to_owned();
+                let row = inner.failed(FailureClass::Internal, "internal", sentence);
+                End::Failed(Box::new(row))
+            }
+        },
+        () = job.unwanted.notified() => End::Dropped,
+    };
+    drop(task);
+    let end = settle(&inner, &job, end).await;
+    let duration_ms = inner.parts.clock.now_ms().saturating_sub(started_ms);
+    let ending = match &end {
+        End::Built(_) => "success",
+        End::Failed(row) => row.failure.code.as_str(),
+        End::Dropped => "dropped",
+        End::Stopped => "stopped",
+    };
+    inner.parts.metrics.build_ended(ending, duration_ms);
+    info!(
+        job.id,
+        duration_ms, ending, "job {} ended: {ending}", job.id
+    );
+    inner.over(&job, end).await;
+}
+
+/// Ends the inner task when the outer one is aborted.
+struct Guard(tokio::task::JoinHandle<End>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Makes the end durable. A result already is; a failure is remembered when it would repeat.
+async fn settle(inner: &Inner, job: &Job, end: End) -> End {
+    let catalogue = &inner.parts.catalogue;
+    let key = job.key.to_string();
+    let done = match &end {
+        End::Built(_) | End::Stopped => Ok(()),
+        End::Failed(row) if row.failure.class == FailureClass::CannotBuild => {
+            let policy = inner.parts.policy_sha256.clone();
+            catalogue
+                .remember_failure(key, policy, (**row).clone())
+                .await
+        }
+        End::Failed(_) | End::Dropped => catalogue.remove_job(job.id).await,
+    };
+    if let Err(cause) = done {
+        // The row stays; the job runs again at the next start, which is the safe side.
+        error!(
+            job.id,
+            "cannot note the end of job {}: {}",
+            job.id,
+            chain(&cause)
+        );
+    }
+    end
+}
+
+async fn attempt(inner: Arc<Inner>, job: Arc<Job>) -> End {
+    let failed = |row: FailureRow| End::Failed(Box::new(row));
+    let staged = inner.parts.artifacts.stage(job.id);
+    let (staged, file) = match staged {
+        Ok(both) => both,
+        Err(cause) => return failed(store_failure(&inner, &job, &cause)),
+    };
+    let (to, mut from) = mpsc::channel(PROGRESS_MAX);
+    let build = inner.parts.executor.build(job.key.clone(), file, to);
+    let show = async {
+        while let Some(progress) = from.recv().await {
+            job.live.progress(&job.key, progress);
+        }
+    };
+    // The executor drops its sender when it is done, so both end.
+    let (built, ()) = tokio::join!(build, show);
+    match built {
+        Ok(built) => publish(&inner, &job, staged, built)
+            .await
+            .unwrap_or_else(failed),
+        Err(failure) => {
+            if failure.class == FailureClass::Verify {
+                error!(
+                    job.id,
+                    "job {}: {}: {}", job.id, failure.code, failure.sentence
+                );
+            }
+            failed(FailureRow {
+                failed_ms: inner.parts.clock.now_ms(),
+                failure,
+            })
+        }
+    }
+}
+
+/// Artifact durable, then entry and result in one transaction, then the answer.
+async fn publish(
+    inner: &Inner,
+    job: &Job,
+    staged: Staged,
+    built: Built,
+) -> Result<End, FailureRow> {
+    let artifacts = inner.parts.artifacts.clone();
+    let sha256 = built.sha256;
+    let adopted = tokio::task::spawn_blocking(move || artifacts.adopt(&staged, sha256)).await;
+    match adopted {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => return Err(store_failure(inner, job, &cause)),
+        Err(_) => {
+            let sentence = "the binary could not be stored".to_owned();
+            return Err(inner.failed(FailureClass::Internal, "store", sentence));
+        }
+    }
+    let built_ms = inner.parts.clock.now_ms();
+    let envelope = inner
+        .parts
+        .ledger
+        .envelope(&job.key, &built, built_ms)
+        .await;
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(cause) => return Err(append_failure(inner, job, built, cause).await),
+    };
+    let new = NewResult {
+        key: job.key.clone(),
+        built_ms,
+        built: built.clone(),
+        envelope,
+    };
+    let row = ResultRow {
+        key: job.key.clone(),
+        log_index: 0,
+        sha256,
+        size: built.size,
+        built_ms,
+        built: built.clone(),
+    };
+    let entry = Entry {
+        record: Record {
+            key: job.key.clone(),
+            size: built.size,
+            sum: Sum::of(&sha256),
+        },
+        sha256,
+        provenance_sha256: Sha256::digest(&new.envelope).into(),
+        with: Box::new(move |tx, index| new.insert(tx, index)),
+    };
+    match inner.parts.ledger.append(entry).await {
+        Ok(log_index) => Ok(End::Built(Box::new(ResultRow { log_index, ..row }))),
+        Err(cause) => Err(append_failure(inner, job, built, cause).await),
+    }
+}
+
+fn store_failure(inner: &Inner, job: &Job, cause: &ArtifactError) -> FailureRow {
+    error!(job.id, "job {}: {}", job.id, chain(cause));
+    let sentence = "the binary could not be stored".to_owned();
+    inner.failed(FailureClass::Internal, "store", sentence)
+}
+
+async fn append_failure(inner: &Inner, job: &Job, built: Built, cause: AppendError) -> FailureRow {
+    let (class, code, sentence) = match &cause {
+        AppendError::Conflict { existing } => {
+            let sha256 = hex(&built.sha256);
+            error!(
+                job.id,
+                sha256,
+                "MISMATCH: job {} gave other bytes than the log has; logged: `{}`",
+                job.id,
+                existing.trim_end()
+            );
+            inner.parts.metrics.mismatch();
+            let now_ms = inner.parts.clock.now_ms();
+            let kept = inner
+                .parts
+                .catalogue
+                .add_mismatch(job.key.to_string(), built, now_ms);
+            if let Err(cause) = kept.await {
+                error!(
+                    job.id,
+                    "cannot keep the mismatch of job {}: {}",
+                    job.id,
+                    chain(&cause)
+                );
+            }
+            let sentence = "this build gave other bytes than the record in the log".to_owned();
+            (FailureClass::Verify, "mismatch", sentence)
+        }
+        AppendError::Fenced { why } => {
+            warn!(job.id, "job {} is not logged: {why}", job.id);
+            let sentence = format!("the log takes no entries: {why}");
+            (FailureClass::Busy, "log_fenced", sentence)
+        }
+        AppendError::Failed(_) => {
+            error!(job.id, "job {}: {}", job.id, chain(&cause));
+            let sentence = "the record could not be logged".to_owned();
+            (FailureClass::Internal, "log", sentence)
+        }
+    };
+    inner.failed(class, code, sentence)
+}
+
+/// Data of the last event of a stream.
+pub(super) fn end_event(key: &BuildKey, end: &End) -> String {
+    let page = url::build_path(key);
+    match end {
+        End::Built(row) => json!({
+            "end": "built", "url": url::result_path(key, &row.sum()), "sum": row.sum().to_string(),
+            "text": "built and logged",
+        }),
+        End::Failed(row) => json!({
+            "end": "failed", "url": page, "code": row.failure.code, "text": row.failure.sentence,
+        }),
+        End::Dropped => json!({
+            "end": "dropped", "url": page, "text": "dropped: nobody was waiting for it",
+        }),
+        End::Stopped => json!({
+            "end": "stopped", "url": page, "text": "the service is restarting",
+        }),
+    }
+    .to_string()
+}
+
+/// An error with its causes, for trace.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,49 @@
+-- Jobs that wait or run. A row lives until its build ends or nobody is interested any more.
+CREATE TABLE IF NOT EXISTS job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- the place in the queue follows from it
+    key TEXT NOT NULL UNIQUE,             -- log key; identical requests share one job
+    created_ms INTEGER NOT NULL,
+    interest_ms INTEGER NOT NULL          -- when somebody last showed interest
+) STRICT;
+
+-- What was built and is in the log; written in the transaction of the log's entry.
+CREATE TABLE IF NOT EXISTS result (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    log_index INTEGER NOT NULL,
+    sum TEXT NOT NULL,
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    built_ms INTEGER NOT NULL,
+    built TEXT NOT NULL,                  -- JSON of what the build said
+    envelope BLOB NOT NULL                -- DSSE envelope of the provenance
+) STRICT;
+
+-- Failures that would repeat; forgotten by a retry, and void under another policy.
+-- The SDK is part of the key.
+CREATE TABLE IF NOT EXISTS failure (
+    key TEXT PRIMARY KEY,
+    policy TEXT NOT NULL,                 -- SHA-256 of the policy file, hex
+    failed_ms INTEGER NOT NULL,
+    failure TEXT NOT NULL                 -- JSON
+) STRICT;
+
+-- Builds that gave other bytes than the log has. Never logged; both binaries are kept.
+CREATE TABLE IF NOT EXISTS mismatch (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    sha256 BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    built TEXT NOT NULL,
+    UNIQUE (key, sha256)
+) STRICT;
+
+-- When a client last made us forget a failure.
+CREATE TABLE IF NOT EXISTS retry (
+    client TEXT NOT NULL,
+    key TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (client, key)
+) STRICT;
+CREATE INDEX IF NOT EXISTS retry_at ON retry (at_ms);
