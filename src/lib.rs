@@ -1,7 +1,81 @@
-//! Hotcell builds Go modules that nobody trusts.
+//! Hotcell builds Go modules that nobody trusts, in a cell that gives them nothing, and proves what
+//! it did. This page is the architecture: what runs, who may do what, what always holds.
+//!
+//! # The way of a build
+//!
+//! ```text
+//! spec → plan → queue → build → gate → store → log → answer
+//! ```
+//!
+//! | stage | module | what happens |
+//! |---|---|---|
+//! | spec | [`spec`] | one injective parser for what people type, URLs and log keys |
+//! | plan | [`fetch`] | the closure: the module itself, then what each verified go.mod requires |
+//! | verify | [`proxy`], [`sumdb`], [`tlog`], [`modzip`], [`toolchain`] | hashes against the checksum database; zips written anew from what was hashed |
+//! | queue | [`serve`] | identical jobs are one job |
+//! | build | [`build`], [`hotcell_sandbox`] | a cell; the go command in it; the relay as its only peer |
+//! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
+//! | store | [`store`] | durable before anything is promised |
+//! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, anchor, publish |
+//! | answer | [`serve`], [`get`] | pages, downloads; the client verifies all of it again |
+//!
+//! Each stage hands the next one a type that cannot be wrong: [`spec::BuildKey`],
+//! [`fetch::wire::ModuleHash`], [`build::Built`], [`spec::Record`]. What a cell printed is
+//! [`output::Output`], which can only be shown escaped.
+//!
+//! # Processes
+//!
+//! One program; each role is a re-execution of it ([`roles`]), never a fork of a threaded process.
+//!
+//! | role | lives | holds | reads bytes from |
+//! |---|---|---|---|
+//! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets; own user | the public, HTTP only |
+//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database |
+//! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
+//! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
+//! | the cell's init | one per cell | nothing after exec | nobody |
+//!
+//! The log's keys are behind [`log::signer::Signer`], in the process of `serve`.
+//!
+//! ```text
+//!  public ── HTTP ──▶ serve ──▶ supervise ──▶ cell (go, compile, asm, link)
+//!                       │           └──────▶ relay ◀── HTTP ──┘  │ one file
+//!                       └─▶ fetch ◀──────────── session ─┘ ◀─────┘
+//!                             └── HTTPS ──▶ module proxy, checksum database
+//! ```
+//!
+//! # Threat model
+//!
+//! | adversary | what holds | what does not |
+//! |---|---|---|
+//! | author of a module | only a compiler reads the code, in a cell; output is escaped everywhere | a binary does what its author wrote |
+//! | module proxy, or whoever is before it | hashes come from the checksum database; the bytes hashed are the bytes used | it can refuse, and it sees what is asked |
+//! | visitor, web page in a visitor's browser | parsing once, limits, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
+//! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
+//! | compromised `relay` | an empty network namespace, no file but the cell's output; `fetch` keeps the closure | it chooses the artifact of its own build; it has no system call filter yet |
+//! | compromised `fetch` | it cannot reach database, log or keys; SDKs are hashed again by the supervisor | it can lie about modules; it sees the host's file system as nobody |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache or a policy | it can lie in its own log and stop service |
+//! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
+//! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
+//!
+//! # Invariants
+//!
+//! - Nothing unverified is visible under its final name; a crash leaves temporary names, which the
+//!   next start sweeps ([`fetch`], [`store::durable`]).
+//! - A build's inputs depend on its key alone: the closure grows by verified requirements only, and
+//!   what is outside of it is never asked for upstream ([`fetch`]).
+//! - No build writes what another one reads: SDK and frozen standard library are read-only lower
+//!   layers, everything else lives in the cell's own tmpfs ([`hotcell_sandbox`]).
+//! - A cell that lacks a mandatory defence does not run; what is only wanted and missing stands in
+//!   the result ([`hotcell_sandbox::wire::Report`]).
+//! - Nothing is answered before it is durable; the log signs after the commit, never before
+//!   ([`log`]).
+//! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
+//! - Every queue, text, file and wait has a maximum.
 
 pub mod build;
 pub mod channel;
+pub mod cli;
 pub mod fetch;
 pub mod get;
 pub mod log;
@@ -10,6 +84,7 @@ pub mod output;
 pub mod provenance;
 pub mod proxy;
 pub mod relay;
+pub mod roles;
 pub mod serve;
 pub mod spec;
 pub mod store;

@@ -1,3 +1,11 @@
-//! The program.
+//! The program. A role is started before anything else happens: no thread, no parsing.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(hotcell::roles::ARGUMENT) {
+        return hotcell::roles::run(arguments.next().as_deref());
+    }
+    hotcell::cli::main()
+}
