@@ -1,1 +1,24 @@
-//! Integration tests.
+//! One theme per module; the name of a test is the sentence that is true.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files of tests need not survive a crash"
+)]
+
+mod bad_input;
+mod browser;
+mod fakes;
+mod frozen;
+mod get;
+mod gomod;
+mod hostile_output;
+mod inside;
+mod kill;
+mod known_sums;
+mod pgo;
+mod plan;
+mod rootless;
+mod sentences;
+mod support;
+mod twofa;
+mod xmod;
+mod zips;

@@ -1,0 +1,3 @@
+module hostile.example/programs
+
+go 1.21

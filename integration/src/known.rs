@@ -1,0 +1,73 @@
+//! Sums of real builds, made elsewhere by others.
+
+use serde::Deserialize;
+
+/// A row of `data/known-sums.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Known {
+    /// Module path.
+    pub module: String,
+    /// Version.
+    pub version: String,
+    /// Package within the module, with a slash in front.
+    pub dir: String,
+    /// Target.
+    pub goos: String,
+    /// Target.
+    pub goarch: String,
+    /// Go release.
+    pub goversion: String,
+    /// Empty, or `stripped`.
+    pub variant: String,
+    /// Size of the binary.
+    pub size: u64,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+    /// Its sum as records have it.
+    pub sum: String,
+}
+
+/// All rows on Go 1.21 and newer, the oldest release that is built.
+pub fn rows() -> Vec<Known> {
+    let text = include_str!("../data/known-sums.json");
+    let rows: Vec<Known> = serde_json::from_str(text).expect("known-sums.json parses");
+    rows.into_iter()
+        .filter(|row| minor(&row.goversion) >= 21)
+        .collect()
+}
+
+fn minor(go: &str) -> u32 {
+    go.split('.')
+        .nth(1)
+        .and_then(|part| part.parse().ok())
+        .expect("a Go release has two parts")
+}
+
+impl Known {
+    /// `module@version/package`, the form of links and log keys.
+    pub fn spec(&self) -> String {
+        let dir = self.dir.trim_end_matches('/');
+        format!("{}@{}{dir}", self.module, self.version)
+    }
+
+    /// Arguments of `build` for this row.
+    pub fn args(&self) -> Vec<String> {
+        let target = format!("{}/{}", self.goos, self.goarch);
+        let mut args = vec![
+            self.spec(),
+            "--go".into(),
+            self.goversion.clone(),
+            "--target".into(),
+            target,
+        ];
+        if self.variant == "stripped" {
+            args.push("--stripped".into());
+        }
+        args
+    }
+
+    /// For messages.
+    pub fn title(&self) -> String {
+        self.args().join(" ")
+    }
+}

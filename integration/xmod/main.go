@@ -1,0 +1,222 @@
+// Xmod is an independent client of a log: the Go project's own sumdb packages and nothing of hotcell.
+//
+//	xmod URL VKEY [-old FILE] [KEY...]
+//
+// It verifies the signed head, every record of the log through authenticated tiles, that each KEY is
+// looked up to the record in the tree, and that the head in FILE, when given, is a prefix. It prints
+// {"size": N, "note": "…", "records": ["…"]} and exits with status 1 when anything is wrong.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// height of the tiles, as the checksum database has it.
+const height = 8
+
+// answerMax is the most that one answer may hold.
+const answerMax = 4 << 20
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "xmod:", err)
+		os.Exit(1)
+	}
+}
+
+type client struct {
+	url       string
+	verifiers note.Verifiers
+}
+
+func run(args []string) error {
+	if len(args) < 2 {
+		return fmt.Errorf("usage: xmod URL VKEY [-old FILE] [KEY...]")
+	}
+	verifier, err := note.NewVerifier(args[1])
+	if err != nil {
+		return err
+	}
+	c := &client{strings.TrimSuffix(args[0], "/"), note.VerifierList(verifier)}
+	args = args[2:]
+	text, err := c.get("/latest")
+	if err != nil {
+		return err
+	}
+	tree, err := c.open(text)
+	if err != nil {
+		return err
+	}
+	hashes := tlog.TileHashReader(tree, c)
+	if len(args) > 1 && args[0] == "-old" {
+		if err := c.extends(args[1], tree, hashes); err != nil {
+			return err
+		}
+		args = args[2:]
+	}
+	records, err := c.records(tree, hashes)
+	if err != nil {
+		return err
+	}
+	for _, key := range args {
+		if err := c.lookup(key, records); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"size": tree.N, "note": string(text), "records": records,
+	})
+}
+
+func (c *client) get(path string) ([]byte, error) {
+	client := http.Client{Timeout: 5 * time.Minute}
+	response, err := client.Get(c.url + path)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, answerMax))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s: %s", path, response.Status, body)
+	}
+	return body, nil
+}
+
+// open verifies a signed head.
+func (c *client) open(text []byte) (tlog.Tree, error) {
+	opened, err := note.Open(text, c.verifiers)
+	if err != nil {
+		return tlog.Tree{}, err
+	}
+	return tlog.ParseTree([]byte(opened.Text))
+}
+
+// extends checks that the head in a file is a prefix of tree, through authenticated tiles and, once
+// more, through an explicit proof.
+func (c *client) extends(file string, tree tlog.Tree, hashes tlog.HashReader) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	old, err := c.open(text)
+	if err != nil {
+		return err
+	}
+	if old.N > tree.N {
+		return fmt.Errorf("the log shrank from %d to %d", old.N, tree.N)
+	}
+	if old.N == 0 {
+		return nil
+	}
+	root, err := tlog.TreeHash(old.N, hashes)
+	if err != nil {
+		return err
+	}
+	if root != old.Hash {
+		return fmt.Errorf("the log of %d records has another history", old.N)
+	}
+	proof, err := tlog.ProveTree(tree.N, old.N, hashes)
+	if err != nil {
+		return err
+	}
+	return tlog.CheckTree(proof, tree.N, tree.Hash, old.N, old.Hash)
+}
+
+// records reads all records from the data tiles and proves each to be in the tree.
+func (c *client) records(tree tlog.Tree, hashes tlog.HashReader) ([]string, error) {
+	var records []string
+	for tree.N > int64(len(records)) {
+		first := int64(len(records))
+		width := min(tree.N-first, 1<<height)
+		tile := tlog.Tile{H: height, L: -1, N: first >> height, W: int(width)}
+		data, err := c.get("/" + tile.Path())
+		if err != nil {
+			return nil, err
+		}
+		texts := bytes.Split(bytes.TrimSuffix(data, []byte("\n\n")), []byte("\n\n"))
+		if int64(len(texts)) != width {
+			return nil, fmt.Errorf("%s holds %d records", tile.Path(), len(texts))
+		}
+		for offset, text := range texts {
+			record := string(text) + "\n"
+			if err := prove(tree, hashes, first+int64(offset), record); err != nil {
+				return nil, err
+			}
+			records = append(records, record)
+		}
+	}
+	return records, nil
+}
+
+// prove checks that the text is the record of this number.
+func prove(tree tlog.Tree, hashes tlog.HashReader, id int64, text string) error {
+	hash := tlog.RecordHash([]byte(text))
+	proof, err := tlog.ProveRecord(tree.N, id, hashes)
+	if err != nil {
+		return err
+	}
+	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, id, hash); err != nil {
+		return fmt.Errorf("record %d: %w", id, err)
+	}
+	return nil
+}
+
+// lookup asks for one key, verifies the head that comes with it and compares with the data tiles.
+func (c *client) lookup(key string, records []string) error {
+	answer, err := c.get("/lookup/" + key)
+	if err != nil {
+		return err
+	}
+	id, text, rest, err := tlog.ParseRecord(answer)
+	if err != nil {
+		return err
+	}
+	tree, err := c.open(rest)
+	if err != nil {
+		return err
+	}
+	if err := prove(tree, tlog.TileHashReader(tree, c), id, string(text)); err != nil {
+		return err
+	}
+	if id < int64(len(records)) && records[id] != string(text) {
+		return fmt.Errorf("record %d is another one in the data tiles", id)
+	}
+	return nil
+}
+
+// Height, ReadTiles and SaveTiles make the client a tile reader.
+func (c *client) Height() int { return height }
+
+// ReadTiles reads tiles; when a partial one is gone, the full one.
+func (c *client) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	var all [][]byte
+	for _, tile := range tiles {
+		data, err := c.get("/" + tile.Path())
+		if err != nil {
+			full := tile
+			full.W = 1 << height
+			if data, err = c.get("/" + full.Path()); err != nil {
+				return nil, err
+			}
+			data = data[:min(len(data), tile.W*tlog.HashSize)]
+		}
+		all = append(all, data)
+	}
+	return all, nil
+}
+
+// SaveTiles keeps nothing: each run starts from nothing.
+func (c *client) SaveTiles([]tlog.Tile, [][]byte) {}
