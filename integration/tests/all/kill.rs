@@ -30,7 +30,7 @@ fn kill_and_look(service: &mut Service, mounts: &[String]) {
 }
 
 /// Reads and verifies the whole log with the Go project's own packages; returns the records.
-fn verified(service: &Service, old: Option<&Path>) -> Vec<String> {
+pub(crate) fn verified(service: &Service, old: Option<&Path>) -> Vec<String> {
     let mut run = Run::new(hostile::xmod()).arg(format!("{}/tlog", service.url()));
     run = run.arg(service.verifier_key());
     if let Some(old) = old {
@@ -45,7 +45,7 @@ fn verified(service: &Service, old: Option<&Path>) -> Vec<String> {
 }
 
 /// What lies in the folders for things that are not finished.
-fn leftovers(data: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn leftovers(data: &Path) -> Vec<std::path::PathBuf> {
     let unfinished = [
         "serve/artifacts/incoming",
         "fetch/tmp",
@@ -56,7 +56,10 @@ fn leftovers(data: &Path) -> Vec<std::path::PathBuf> {
     let there = |folder: &std::path::PathBuf| assert!(folder.is_dir(), "{}", folder.display());
     folders
         .inspect(there)
-        .flat_map(|folder| host::tree(&folder).into_keys())
+        .flat_map(|folder| {
+            let found = host::tree(&folder).into_keys();
+            found.map(|path| folder.join(path)).collect::<Vec<_>>()
+        })
         .collect()
 }
 

@@ -13,6 +13,7 @@ mod gomod;
 mod hostile_output;
 mod inside;
 mod kill;
+mod kill_anywhere;
 mod known_sums;
 mod pgo;
 mod plan;
