@@ -24,6 +24,7 @@ pub struct Run {
     uid: Option<u32>,
     time_max: Duration,
     clear: bool,
+    core: Option<usize>,
 }
 
 /// How it ended.
@@ -50,6 +51,7 @@ impl Run {
             uid: None,
             time_max: Duration::from_mins(5),
             clear: false,
+            core: None,
         }
     }
 
@@ -96,6 +98,13 @@ impl Run {
         self
     }
 
+    /// Runs on one processor only, and all that it starts with it.
+    #[must_use]
+    pub fn on_core(mut self, core: usize) -> Self {
+        self.core = Some(core);
+        self
+    }
+
     /// Ends it after so long; then [`Run::wait`] panics.
     #[must_use]
     pub fn time_max(mut self, time_max: Duration) -> Self {
@@ -105,7 +114,14 @@ impl Run {
 
     /// Starts it with pipes for its output.
     pub fn spawn(&self) -> Child {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.core {
+            None => Command::new(&self.program),
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(&self.program);
+                command
+            }
+        };
         command.args(&self.args);
         if self.clear {
             command.env_clear();

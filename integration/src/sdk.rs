@@ -1,6 +1,10 @@
 //! The Go SDK that the fake proxy serves: the real one, fetched once by the Go command itself.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{BufReader, BufWriter, Read},
+    path::{Path, PathBuf},
+};
 
 use crate::{command::Run, fake::sumdb, paths};
 
@@ -54,5 +58,48 @@ pub fn zip(go: &str) -> Sdk {
         zip,
         h1: h1.trim().to_owned(),
         go_mod_h1: sumdb::h1(&go_mod),
+    }
+}
+
+/// The SDK of the tests under the name of another release, with more files in it: what a test wants
+/// to run in a cell and cannot bring as one static program.
+pub fn with_more(folder: &Path, release: &str, more: &[(String, PathBuf)]) -> Sdk {
+    let old = format!("{MODULE}@{}/", version(GO));
+    let new = format!("{MODULE}@{}/", version(release));
+    let path = folder.join(format!("{release}.zip"));
+    let from = File::open(zip(GO).zip).expect("the SDK is in the cache");
+    let mut from = ::zip::ZipArchive::new(BufReader::new(from)).expect("the SDK is a zip");
+    let to = File::create(&path).expect("the folder takes files");
+    let mut to = ::zip::ZipWriter::new(BufWriter::new(to));
+    let mut entries = Vec::new();
+    for index in 0..from.len() {
+        let mut file = from.by_index(index).expect("the zip has this entry");
+        let name = file.name().expect("the entry has a name");
+        let name = name
+            .strip_prefix(&old)
+            .expect("entries have the module's prefix");
+        let name = format!("{new}{name}");
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("the entry unpacks");
+        drop(file);
+        let file = from.by_index_raw(index).expect("the zip has this entry");
+        to.raw_copy_file_rename(file, name.as_str())
+            .expect("the copy is written");
+        entries.push((name, bytes));
+    }
+    for (name, file) in more {
+        let name = format!("{new}{name}");
+        let bytes = fs::read(file).expect("the file can be read");
+        let options = ::zip::write::SimpleFileOptions::default();
+        to.start_file(name.as_str(), options)
+            .expect("the zip takes files");
+        std::io::Write::write_all(&mut to, &bytes).expect("the zip takes bytes");
+        entries.push((name, bytes));
+    }
+    to.finish().expect("the zip is complete");
+    Sdk {
+        zip: path,
+        h1: sumdb::h1(&entries),
+        go_mod_h1: zip(GO).go_mod_h1,
     }
 }

@@ -19,7 +19,10 @@ use super::{
     Module, escaped,
     sumdb::{self, SumDb},
 };
-use crate::{http::runtime, sdk};
+use crate::{
+    http::runtime,
+    sdk::{self, Sdk},
+};
 
 /// Records in front of the real ones, so that proofs need more than one tile.
 const FILLERS: usize = 700;
@@ -56,6 +59,11 @@ struct Shared {
 impl Proxy {
     /// Serves `modules` and the SDK that tests use, all of them in the checksum database.
     pub fn start(modules: Vec<Module>) -> Self {
+        Self::with_sdks(modules, vec![(sdk::version(sdk::GO), sdk::zip(sdk::GO))])
+    }
+
+    /// Serves `modules` and these SDKs, by their versions as modules.
+    pub fn with_sdks(modules: Vec<Module>, sdks: Vec<(String, Sdk)>) -> Self {
         let mut records: Vec<(String, String)> = (0..FILLERS)
             .map(|number| {
                 record(
@@ -70,12 +78,13 @@ impl Proxy {
             let (h1, go_mod_h1) = (module.h1(), module.go_mod_h1());
             records.push(record(&module.path, &module.version, &h1, &go_mod_h1));
         }
-        let sdk = sdk::zip(sdk::GO);
-        let version = sdk::version(sdk::GO);
-        records.push(record(sdk::MODULE, &version, &sdk.h1, &sdk.go_mod_h1));
+        for (version, sdk) in &sdks {
+            records.push(record(sdk::MODULE, version, &sdk.h1, &sdk.go_mod_h1));
+        }
+        let sdks = sdks.into_iter().map(|(version, sdk)| (version, sdk.zip));
         let shared = Arc::new(Shared {
             modules,
-            sdks: vec![(version, sdk.zip)],
+            sdks: sdks.collect(),
             sumdb: SumDb::new(records),
             faults: Mutex::default(),
             asked: Mutex::default(),

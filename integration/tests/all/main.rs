@@ -19,6 +19,7 @@ mod pgo;
 mod plan;
 mod rootless;
 mod sentences;
+mod stress;
 mod support;
 mod twofa;
 mod xmod;
