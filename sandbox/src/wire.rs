@@ -227,6 +227,37 @@ pub enum Ending {
         /// The limit in seconds.
         limit_s: u64,
     },
+    /// All processes together wanted more memory than the cell may have; the kernel killed them.
+    Memory {
+        /// The limit in bytes.
+        limit_bytes: u64,
+        /// Most bytes at a time, 0 where the kernel does not tell.
+        peak_bytes: u64,
+    },
+    /// More threads and processes than allowed.
+    Processes {
+        /// The limit.
+        limit: u64,
+    },
+    /// The scratch file system is full.
+    Disk {
+        /// The limit in bytes.
+        limit_bytes: u64,
+        /// Most bytes at a time that were seen.
+        used_bytes: u64,
+    },
+    /// The scratch file system has no room for another file.
+    Inodes {
+        /// The limit.
+        limit: u64,
+        /// Most files at a time that were seen.
+        used: u64,
+    },
+    /// A file longer than allowed.
+    FileSize {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
     /// Ended on request.
     Cancelled {
         /// Why.
@@ -254,6 +285,12 @@ pub struct Report {
     pub cpu_ms: u64,
     /// Most memory that one process of the cell held, or all of them where a cgroup counts.
     pub memory_peak_bytes: u64,
+    /// Most bytes at a time on the scratch file system, looked at four times a second.
+    #[serde(default)]
+    pub scratch_peak_bytes: u64,
+    /// Most files and folders at a time on it.
+    #[serde(default)]
+    pub scratch_peak_inodes: u64,
     /// From start to end, in milliseconds.
     pub wall_ms: u64,
     /// Steps of the set-up with their time in microseconds.
@@ -272,9 +309,16 @@ pub struct NotInForce {
 }
 
 impl NotInForce {
+    /// All processes of a cell together can use more memory than the policy says.
+    pub const MEMORY: &str = "memory limit";
+    /// All processes of a cell together can be more than the policy says.
+    pub const PROCESSES: &str = "process limit of the whole cell";
+    /// A cell has the same right to the processors as the service.
+    pub const CPU: &str = "cpu share";
+
     /// Whether it is a limit on resources, rather than a wall.
     #[must_use]
     pub fn is_limit(&self) -> bool {
-        self.what.contains("limit")
+        [Self::MEMORY, Self::PROCESSES, Self::CPU].contains(&self.what.as_str())
     }
 }

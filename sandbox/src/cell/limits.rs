@@ -1,27 +1,40 @@
 //! Limits that the kernel keeps for each process.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sched::sched_setaffinity,
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Pid,
+};
 
-use crate::policy::Limits;
+use super::Plan;
 
 /// Room for one main thread's stack; the kernel's usual value.
 const STACK_BYTES: u64 = 8 * 1024 * 1024;
+/// No file is written below a page, and no program of the host is started for a dump: with zero it
+/// would be, where `core_pattern` names one (`coredump_pipe` of the kernel's fs/coredump.c).
+pub(crate) const CORE_BYTES: u64 = 1;
 
-pub(super) fn install(limits: &Limits) -> Result<(), String> {
-    for (resource, value) in [
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_MEMLOCK, 0),
-        (Resource::RLIMIT_MSGQUEUE, 0),
-        (Resource::RLIMIT_STACK, STACK_BYTES),
-        (Resource::RLIMIT_NPROC, limits.processes),
-        (Resource::RLIMIT_NOFILE, limits.files),
-        (Resource::RLIMIT_FSIZE, limits.file_bytes),
-        (Resource::RLIMIT_DATA, limits.memory_bytes),
-        (Resource::RLIMIT_CPU, limits.cpu_s),
+pub(super) fn install(plan: &Plan) -> Result<(), String> {
+    let limits = plan.policy.limits();
+    sched_setaffinity(Pid::from_raw(0), &plan.processors)
+        .map_err(|e| format!("processors: {e}"))?;
+    for (resource, value, more) in [
+        (Resource::RLIMIT_CORE, CORE_BYTES, 0),
+        (Resource::RLIMIT_MEMLOCK, 0, 0),
+        (Resource::RLIMIT_MSGQUEUE, 0, 0),
+        (Resource::RLIMIT_STACK, STACK_BYTES, 0),
+        // One more than the control group allows, which counts what it refuses: this does not.
+        (Resource::RLIMIT_NPROC, limits.processes + 1, 0),
+        (Resource::RLIMIT_NOFILE, limits.files, 0),
+        (Resource::RLIMIT_FSIZE, limits.file_bytes, 0),
+        (Resource::RLIMIT_DATA, limits.memory_bytes, 0),
+        // A second later SIGKILL follows; SIGXCPU before says what it was for.
+        (Resource::RLIMIT_CPU, limits.cpu_s, 1),
     ] {
         let (_, hard) = getrlimit(resource).map_err(|e| format!("{resource:?}: {e}"))?;
         let value = value.min(hard); // what the host allows us may be less
-        setrlimit(resource, value, value).map_err(|e| format!("{resource:?}: {e}"))?;
+        let hard = (value + more).min(hard);
+        setrlimit(resource, value, hard).map_err(|e| format!("{resource:?}: {e}"))?;
     }
     Ok(())
 }

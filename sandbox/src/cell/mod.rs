@@ -17,11 +17,14 @@ pub(crate) mod talk;
 
 use std::{convert::Infallible, fmt, os::fd::OwnedFd, time::Instant};
 
+use nix::sched::CpuSet;
+
 use crate::{
     policy::{Policy, filter::Programs},
     sys::process::{self, Exec},
 };
 pub(crate) use landlock::kernel_abi as landlock_abi;
+pub(crate) use limits::CORE_BYTES;
 pub(crate) use mounts::{PROGRAM_BYTES_MAX, attributes};
 pub(crate) use powers::{drop_powers, keep_file_powers, prepare as prepare_powers};
 use talk::Talk;
@@ -45,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) exec: Exec,
     /// Size of the scratch file system, at most the policy's.
     pub(crate) scratch_bytes: u64,
+    /// Where it runs; no call that the job may make changes it.
+    pub(crate) processors: CpuSet,
     /// Whether supplementary groups can be dropped; rootless they cannot.
     pub(crate) drop_groups: bool,
     /// For the build cache's time stamp, in seconds since 1970.
@@ -148,7 +153,7 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     at.done(Step::Names, ids::set_names())?; // needs CAP_SYS_ADMIN
     at.done(Step::Seal, mounts::seal(plan))?; // nothing can be added to the root below this line
     at.done(Step::Relay, talk.opened(listener, folders))?; // waits until the relay lives
-    at.done(Step::Limits, limits::install(&plan.policy.limits()))?;
+    at.done(Step::Limits, limits::install(plan))?;
     let bits = at.done(Step::Powers, powers::drop_all())?; // no mount can succeed below this line
     at.done(Step::NoNewPrivileges, powers::no_new_privileges())?; // seccomp and Landlock need it
     let abi = at.done(Step::Landlock, landlock::restrict(&plan.policy))?; // opens its own paths

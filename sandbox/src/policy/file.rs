@@ -283,6 +283,8 @@ fn limits(blame: &Blame<'_>, items: BTreeMap<String, LimitItem>) -> Result<Limit
         files: 0,
         file_bytes: 0,
         memory_bytes: 0,
+        cell_memory_bytes: 0,
+        processors: 0,
         cpu_s: 0,
     };
     for (key, item) in items {
@@ -315,7 +317,7 @@ fn set_limit(
     Ok(())
 }
 
-fn limit_fields(limits: &mut Limits) -> [(&'static str, &mut u64); 11] {
+fn limit_fields(limits: &mut Limits) -> [(&'static str, &mut u64); 13] {
     [
         ("wall_ms", &mut limits.wall_ms),
         ("silence_ms", &mut limits.silence_ms),
@@ -327,6 +329,8 @@ fn limit_fields(limits: &mut Limits) -> [(&'static str, &mut u64); 11] {
         ("files", &mut limits.files),
         ("file_bytes", &mut limits.file_bytes),
         ("memory_bytes", &mut limits.memory_bytes),
+        ("cell_memory_bytes", &mut limits.cell_memory_bytes),
+        ("processors", &mut limits.processors),
         ("cpu_s", &mut limits.cpu_s),
     ]
 }

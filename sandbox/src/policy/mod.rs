@@ -101,6 +101,10 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Most data of one process.
     pub memory_bytes: u64,
+    /// Most memory of all processes together, and of the files that they write.
+    pub cell_memory_bytes: u64,
+    /// Most processors that a cell runs on.
+    pub processors: u64,
     /// Most processor time of one process, in seconds.
     pub cpu_s: u64,
 }

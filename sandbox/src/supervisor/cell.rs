@@ -12,11 +12,13 @@ use nix::{
 };
 
 use super::{
+    group::{Counters, Group},
     host::Host,
     readback::Told,
     relay::Relay,
     request::{Descriptors, Order},
     start::{self, Started},
+    watch::Watch,
 };
 use crate::{
     channel::Channel,
@@ -68,6 +70,10 @@ pub(super) struct Cell {
     pub(super) waiting: Option<(Descriptors, OwnedFd)>,
     /// The build cache, kept open for freezing.
     pub(super) cache: Option<OwnedFd>,
+    /// Its control group, where the host has them.
+    pub(super) group: Option<Group>,
+    /// What it uses, from the moment that its scratch file system is there.
+    pub(super) watch: Option<Watch>,
     pub(super) asked: Instant,
     pub(super) started: Option<Instant>,
     /// Of the set-up, then of the job, then of the relay.
@@ -83,9 +89,10 @@ impl Cell {
         slot: usize,
         order: Order,
         mut descriptors: Descriptors,
+        group: Option<&Group>,
     ) -> Result<Self, String> {
         let asked = Instant::now();
-        let started = start::start(host, slot, &order, &mut descriptors)?;
+        let started = start::start(host, slot, &order, &mut descriptors, group)?;
         let Started {
             pid,
             pidfd,
@@ -108,6 +115,8 @@ impl Cell {
             relay: None,
             waiting: Some((descriptors, output)),
             cache: None,
+            group: None,
+            watch: None,
             asked,
             started: None,
             deadline: asked + SETUP_MAX,
@@ -133,6 +142,9 @@ impl Cell {
     /// Ends the cell; the first reason counts.
     pub(super) fn end(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
         if let Some(pidfd) = &self.pidfd {
             // The first process of a namespace takes all others with it.
             let _dead_already = process::kill(pidfd.as_fd());
@@ -195,7 +207,7 @@ impl Cell {
     }
 
     /// Time is up, whatever it was for.
-    pub(super) fn on_deadline(&mut self) {
+    fn on_deadline(&mut self) {
         match self.phase {
             Phase::Running | Phase::Leaving => self.end(Ending::Wall {
                 limit_ms: self.order.wall_ms,
@@ -209,6 +221,28 @@ impl Cell {
             _ => self.fail("wait", "the set-up takes too long".to_owned()),
         }
         self.deadline += RELAY_MAX; // once is enough
+    }
+
+    /// When the loop must look at this cell again.
+    pub(super) fn next(&self) -> Instant {
+        let look = self.watch.as_ref().filter(|_| self.phase == Phase::Running);
+        look.map_or(self.deadline, |watch| watch.next.min(self.deadline))
+    }
+
+    /// Clocks: the cell's own, and that of the watch over what it uses.
+    pub(super) fn on_time(&mut self, now: Instant) {
+        if now >= self.deadline {
+            self.on_deadline();
+        }
+        let running = self.phase == Phase::Running;
+        let watch = self
+            .watch
+            .as_mut()
+            .filter(|watch| running && now >= watch.next);
+        let reached = watch.and_then(|watch| watch.look(now, self.group.as_ref()));
+        if let Some(ending) = reached {
+            self.end(ending);
+        }
     }
 
     /// The relay is dead.
@@ -230,11 +264,13 @@ impl Cell {
         self.talk = None;
         self.notify = None;
         self.waiting = None;
+        // The counters go with the group, and the group goes when we are back.
+        let counters = self.group.as_ref().map(Group::counters);
         let ending = match process::reap(self.pid) {
             Ok(exit) => {
-                self.report.cpu_ms = millis(exit.cpu);
-                self.report.memory_peak_bytes = exit.memory_peak_bytes;
-                self.ending.take().unwrap_or_else(|| self.ending_of(&exit))
+                self.count(&exit, counters.as_ref());
+                let by_itself = self.ending_of(&exit, counters.as_ref());
+                self.ending.take().unwrap_or(by_itself)
             }
             Err(error) => Ending::Setup {
                 step: "wait".to_owned(),
@@ -252,6 +288,12 @@ impl Cell {
     pub(super) fn finish(&mut self, ending: Ending) -> Reply {
         let now = Instant::now();
         self.cache = None;
+        if let Some(watch) = self.watch.take() {
+            (
+                self.report.scratch_peak_bytes,
+                self.report.scratch_peak_inodes,
+            ) = watch.peaks();
+        }
         self.phase = Phase::Over;
         self.deadline = now + RELAY_MAX;
         let mut report = std::mem::take(&mut self.report);
@@ -263,11 +305,27 @@ impl Cell {
         }
     }
 
-    fn ending_of(&self, exit: &Exit) -> Ending {
-        let limit_s = self.order.policy.limits().cpu_s;
+    fn count(&mut self, exit: &Exit, counters: Option<&Counters>) {
+        let cpu_us = counters.and_then(|counters| counters.cpu_us);
+        self.report.cpu_ms = cpu_us.map_or_else(|| millis(exit.cpu), |us| us / 1000);
+        let peak = counters.and_then(|counters| counters.memory_peak_bytes);
+        self.report.memory_peak_bytes = peak.unwrap_or(exit.memory_peak_bytes);
+    }
+
+    fn ending_of(&mut self, exit: &Exit, counters: Option<&Counters>) -> Ending {
+        let status = WaitStatus::from_raw(Pid::from_raw(self.pid), exit.status);
+        if let Ok(WaitStatus::Exited(_, 0)) = status {
+            return Ending::Success;
+        }
+        let group = self.group.as_ref().zip(counters);
+        let limit = self.watch.as_mut().and_then(|watch| watch.verdict(group));
+        if let Some(ending) = limit {
+            return ending;
+        }
+        let limits = self.order.policy.limits();
+        let limit_s = limits.cpu_s;
         let spent = exit.cpu.as_secs() >= limit_s;
-        match WaitStatus::from_raw(Pid::from_raw(self.pid), exit.status) {
-            Ok(WaitStatus::Exited(_, 0)) => Ending::Success,
+        match status {
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) if spent => {
                 Ending::Cpu { limit_s }
             }
@@ -275,6 +333,9 @@ impl Cell {
                 status: u8::try_from(status).unwrap_or(u8::MAX),
             },
             Ok(WaitStatus::Signaled(_, Signal::SIGXCPU, _)) => Ending::Cpu { limit_s },
+            Ok(WaitStatus::Signaled(_, Signal::SIGXFSZ, _)) => Ending::FileSize {
+                limit_bytes: limits.file_bytes,
+            },
             Ok(WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Ending::ForbiddenCall {
                 call: "a call of another ABI".to_owned(),
                 number: -1, // the kernel kills at once and tells no number

@@ -12,7 +12,9 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::{Settings, SupervisorError, cell::Cell, host::Host, request, worker::Worker};
+use super::{
+    Settings, SupervisorError, cell::Cell, group::GroupLimits, host::Host, request, worker::Worker,
+};
 use crate::{
     channel::{Channel, ChannelError},
     store,
@@ -111,9 +113,7 @@ impl Supervisor {
         let now = Instant::now();
         for place in &mut self.cells {
             if let Some(cell) = place {
-                if now >= cell.deadline {
-                    cell.on_deadline();
-                }
+                cell.on_time(now);
                 if cell.is_gone() {
                     *place = None;
                 }
@@ -131,10 +131,17 @@ impl Supervisor {
             Source::Notify(_) if flags.contains(PollFlags::POLLIN) => cell.on_notify(),
             Source::Notify(_) => cell.notify = None, // nobody is left who could call
             Source::Relay(_) => cell.on_relay(),
-            Source::Exit(_) => match cell.on_exit() {
-                Some(reply) => self.outbox.push_back(reply),
-                None => self.freeze(slot),
-            },
+            Source::Exit(_) => {
+                let reply = cell.on_exit();
+                // Only now: the counters had to be read.
+                if let (Some(group), Some(groups)) = (cell.group.take(), &mut self.host.groups) {
+                    groups.remove(group);
+                }
+                match reply {
+                    Some(reply) => self.outbox.push_back(reply),
+                    None => self.freeze(slot),
+                }
+            }
             Source::Control | Source::Worker(_) => {}
         }
     }
@@ -184,7 +191,7 @@ impl Supervisor {
             .collect();
         let now = Instant::now();
         let next = cells()
-            .map(|(_, cell)| cell.deadline.saturating_duration_since(now))
+            .map(|(_, cell)| cell.next().saturating_duration_since(now))
             .min();
         // One more, as the rest of a millisecond is cut off.
         let sleep = next.unwrap_or(SLEEP_MAX).min(SLEEP_MAX) + Duration::from_millis(1);
@@ -280,13 +287,29 @@ impl Supervisor {
         let slot = slot.ok_or("as many cells as allowed are running")?;
         let descriptors = request::descriptors(&request.job, descriptors)?;
         let order = request::check(request, &self.settings)?;
-        let cell = Cell::new(&self.host, slot, order, descriptors)?;
-        self.cells[slot] = Some(cell);
-        Ok(())
+        let limits = GroupLimits {
+            memory_bytes: order.memory_bytes,
+            processes: order.policy.limits().processes,
+        };
+        let groups = self.host.groups.as_mut();
+        let group = groups.map(|groups| groups.cell(&limits)).transpose()?;
+        match Cell::new(&self.host, slot, order, descriptors, group.as_ref()) {
+            Ok(mut cell) => {
+                cell.group = group;
+                self.cells[slot] = Some(cell);
+                Ok(())
+            }
+            Err(why) => {
+                if let (Some(group), Some(groups)) = (group, &mut self.host.groups) {
+                    groups.remove(group);
+                }
+                Err(why)
+            }
+        }
     }
 
     /// Kills and reaps every process. A worker leaves staging behind, for the next start.
-    fn end_all(&mut self) {
+    fn end_all(mut self) {
         for cell in self.cells.iter_mut().flatten() {
             cell.end(Ending::Cancelled {
                 why: crate::wire::CancelReason::Unwanted,
@@ -298,10 +321,16 @@ impl Supervisor {
                 let _dead_already = process::kill(relay.pidfd.as_fd());
             }
             cell.on_relay();
+            if let (Some(group), Some(groups)) = (cell.group.take(), &mut self.host.groups) {
+                groups.remove(group);
+            }
         }
         for worker in &self.workers {
             let _dead_already = process::kill(worker.pidfd.as_fd());
             let _status = process::reap(worker.pid);
+        }
+        if let Some(groups) = self.host.groups {
+            groups.close();
         }
     }
 }

@@ -9,11 +9,17 @@ use std::{
 use nix::{
     fcntl::{AT_FDCWD, OFlag, open},
     sched::{CloneFlags, unshare},
-    sys::stat::{Mode, fstat},
+    sys::{
+        stat::{Mode, fstat},
+        sysinfo::sysinfo,
+    },
     unistd::{fchdir, getegid, geteuid, getgroups},
 };
 
-use super::{CELL_IDS, RELAY_IDS, SupervisorConfig, SupervisorError};
+use super::{
+    CELL_IDS, RELAY_IDS, SupervisorConfig, SupervisorError,
+    cgroup::{self, Groups},
+};
 use crate::{
     cell,
     policy::Policy,
@@ -27,6 +33,10 @@ pub(super) struct Host {
     /// Whether relays and cells have ids of their own.
     pub(super) root: bool,
     ids_base: u32,
+    /// Where cells get control groups, if anywhere.
+    pub(super) groups: Option<Groups>,
+    /// Memory of the machine.
+    pub(super) memory_bytes: u64,
     /// What no policy can change.
     pub(super) not_in_force: Vec<NotInForce>,
 }
@@ -91,10 +101,15 @@ pub(super) fn enter(config: &SupervisorConfig) -> Result<Host, SupervisorError> 
     }
     mount::clone_tree(here.as_fd(), c"").map_err(|e| host("open_tree (Linux 5.12)", &e))?;
     let shared = groups.iter().any(|group| *group != gid);
+    let memory = sysinfo().map_err(|e| host("sysinfo", &e))?;
+    let (groups, mut not_in_force) = cgroup::find(root);
+    not_in_force.extend(missing(root, shared, &config.policies));
     Ok(Host {
         root,
         ids_base: config.ids_base,
-        not_in_force: missing(root, shared, &config.policies),
+        groups,
+        memory_bytes: memory.ram_total(),
+        not_in_force,
     })
 }
 
@@ -138,16 +153,6 @@ fn missing(root: bool, shared_groups: bool, policies: &[Policy]) -> Vec<NotInFor
             );
         }
     }
-    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-    let v2 = controllers.is_ok_and(|text| text.split_whitespace().any(|name| name == "memory"));
-    add(
-        "memory limit",
-        if v2 {
-            "the cgroup v2 memory controller is not driven yet; each process has its own limit"
-        } else {
-            "no cgroup v2 memory controller; each process has its own limit"
-        },
-    );
     let abi = cell::landlock_abi();
     let wanted = policies
         .iter()

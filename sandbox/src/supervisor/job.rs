@@ -10,8 +10,6 @@ use crate::{cell::place, sys::process::Exec, wire::Job};
 /// What the standard library is compiled with; part of a frozen cache's name. A change of the
 /// environment below that changes cache entries must change this.
 pub(super) const STD_FLAGS: &str = "1 -trimpath CGO_ENABLED=0";
-/// More cores than this only cost memory: the go command starts a tool for each.
-const CORES_MAX: usize = 16;
 /// From this line on the compiler's own concurrency does not show in its output.
 const GO_MINOR_CONCURRENT: u32 = 26;
 
@@ -73,9 +71,7 @@ fn go_args(job: &Job) -> Vec<String> {
 }
 
 fn environment(order: &Order) -> Vec<(&'static str, String)> {
-    let cores = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(CORES_MAX);
+    let cores = order.processors();
     let mut all = vec![
         ("HOME", place::HOME.to_owned()),
         ("PATH", format!("{}/bin", place::SDK)),

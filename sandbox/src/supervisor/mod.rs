@@ -7,7 +7,9 @@
 //! message. When the control socket closes, every process that it started dies.
 
 mod cell;
+mod cgroup;
 mod events;
+mod group;
 mod host;
 mod job;
 mod readback;
@@ -16,6 +18,7 @@ mod request;
 mod setup;
 mod start;
 mod trees;
+mod watch;
 mod worker;
 
 use std::{io, os::fd::OwnedFd};
@@ -111,7 +114,12 @@ struct Settings {
     policies: Vec<Policy>,
     cells_max: usize,
     scratch_bytes_max: u64,
+    /// Lowers the memory of each cell.
+    memory_bytes_max: u64,
 }
+
+/// The rest of the machine keeps this part of its memory, whatever one cell asks for.
+const MEMORY_KEPT_PART: u64 = 4;
 
 fn start(config: SupervisorConfig) -> Result<(host::Host, Settings), SupervisorError> {
     if config.cells_max == 0 || config.cells_max > CELLS_MAX {
@@ -130,6 +138,7 @@ fn start(config: SupervisorConfig) -> Result<(host::Host, Settings), SupervisorE
         policies: config.policies,
         cells_max: config.cells_max,
         scratch_bytes_max: config.scratch_bytes_max,
+        memory_bytes_max: host.memory_bytes - host.memory_bytes / MEMORY_KEPT_PART,
     };
     Ok((host, settings))
 }

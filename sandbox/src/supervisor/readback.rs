@@ -7,7 +7,7 @@ use std::fs;
 
 use super::{host::Host, request::Order};
 use crate::{
-    cell::place,
+    cell::{self, place},
     policy::{Namespace, PlaceKind},
     wire::Job,
 };
@@ -217,8 +217,8 @@ fn limits(pid: i32, order: &Order) -> Result<String, String> {
     };
     let policy = order.policy.limits();
     for (name, max) in [
-        ("Max core file size", 0),
-        ("Max processes", policy.processes),
+        ("Max core file size", cell::CORE_BYTES),
+        ("Max processes", policy.processes + 1),
         ("Max open files", policy.files),
         ("Max file size", policy.file_bytes),
         ("Max data size", policy.memory_bytes),

@@ -40,6 +40,16 @@ pub(super) struct Order {
     pub(super) std: Name,
     pub(super) wall_ms: u64,
     pub(super) scratch_bytes: u64,
+    /// Of all processes together.
+    pub(super) memory_bytes: u64,
+}
+
+impl Order {
+    /// Processors that the cell runs on: at most the policy's, at most those that we have.
+    pub(super) fn processors(&self) -> usize {
+        let ours = std::thread::available_parallelism().map_or(1, usize::from);
+        usize::try_from(self.policy.limits().processors).map_or(ours, |max| max.min(ours))
+    }
 }
 
 /// Descriptors of a request for a cell.
@@ -109,6 +119,10 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         .limits()
         .scratch_bytes
         .min(settings.scratch_bytes_max);
+    let memory_bytes = policy
+        .limits()
+        .cell_memory_bytes
+        .min(settings.memory_bytes_max);
     Ok(Order {
         request,
         policy,
@@ -117,6 +131,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         std,
         wall_ms,
         scratch_bytes,
+        memory_bytes,
     })
 }
 

@@ -13,6 +13,7 @@ use super::{
     readback::{self, Told},
     relay::{self, Gifts},
     start::{self, deadline},
+    watch::Watch,
 };
 use crate::{
     cell::talk::{Said, exec_step},
@@ -75,6 +76,8 @@ impl Cell {
             .take()
             .ok_or_else(|| step("no descriptors".to_owned()))?;
         let (descriptors, output) = waiting;
+        let scratch = bin.try_clone().map_err(|e| step(e.to_string()))?;
+        self.watch = Some(Watch::new(scratch, Instant::now()));
         let gifts = Gifts {
             listener,
             session: descriptors.session,

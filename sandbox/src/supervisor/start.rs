@@ -6,9 +6,14 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use nix::{fcntl::OFlag, unistd::pipe2};
+use nix::{
+    fcntl::OFlag,
+    sched::{CpuSet, sched_getaffinity},
+    unistd::{Pid, pipe2},
+};
 
 use super::{
+    group::Group,
     host::{self, Host},
     job,
     request::{Descriptors, Order},
@@ -40,11 +45,13 @@ pub(super) fn start(
     slot: usize,
     order: &Order,
     descriptors: &mut Descriptors,
+    group: Option<&Group>,
 ) -> Result<Started, String> {
     let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-    let (output, plan) = plan(host, order, descriptors)?;
+    let (output, plan) = plan(host, slot, order, descriptors)?;
     let (ours, theirs) = Channel::pair().map_err(text("socket pair"))?;
-    match process::fork(order.policy.clone_flags()).map_err(text("clone3"))? {
+    let group = group.map(Group::as_fd);
+    match process::fork_into(order.policy.clone_flags(), group).map_err(text("clone3"))? {
         Forked::Child => {
             drop(ours); // else our own copy would keep the talk open when the supervisor dies
             cell::become_job(&plan, Talk::new(theirs))
@@ -86,6 +93,7 @@ pub(super) fn go_on(talk: &Channel) -> Result<(), String> {
 
 fn plan(
     host: &Host,
+    slot: usize,
     order: &Order,
     descriptors: &mut Descriptors,
 ) -> Result<(OwnedFd, Plan), String> {
@@ -107,11 +115,31 @@ fn plan(
         output: write,
         exec: job::exec(order),
         scratch_bytes: order.scratch_bytes,
+        processors: processors(slot, order.processors())?,
         drop_groups: host.root,
         now_s: since.map_or(0, |since| since.as_secs()),
         policy: order.policy.clone(),
     };
     Ok((read, plan))
+}
+
+/// Which processors a cell runs on: when it does not get all of ours, other slots get others.
+fn processors(slot: usize, count: usize) -> Result<CpuSet, String> {
+    let text = |error: nix::Error| format!("processors: {error}");
+    let ours = sched_getaffinity(Pid::from_raw(0)).map_err(text)?;
+    let all: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| ours.is_set(*cpu).unwrap_or(false))
+        .collect();
+    let mut chosen = CpuSet::new();
+    for cpu in all
+        .iter()
+        .cycle()
+        .skip(slot * count % all.len().max(1))
+        .take(count)
+    {
+        chosen.set(*cpu).map_err(text)?;
+    }
+    Ok(chosen)
 }
 
 /// When the host runs out of memory, a cell dies before the service. A wish: without it the kernel

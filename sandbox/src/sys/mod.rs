@@ -103,6 +103,36 @@ pub(crate) fn set_domain_name(name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether an extended attribute of an open file has this value.
+pub(crate) fn attribute_is(file: BorrowedFd<'_>, name: &CStr, expected: &[u8]) -> bool {
+    let mut value = [0_u8; 16];
+    // SAFETY: the name ends with NUL and the kernel writes at most `value.len()` bytes; both
+    // outlive the call.
+    let length = unsafe {
+        libc::fgetxattr(
+            file.as_raw_fd(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    usize::try_from(length).is_ok_and(|length| value.get(..length) == Some(expected))
+}
+
+/// Leaves every session keyring for a new one without a name (`keyctl(2)`).
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: c_int = 1; // linux/keyctl.h
+    // SAFETY: a null name asks for an anonymous keyring; no other pointer is taken.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            std::ptr::null::<c_char>(),
+        )
+    })?;
+    Ok(())
+}
+
 /// Landlock's version of this kernel.
 pub(crate) fn landlock_abi() -> io::Result<c_long> {
     const VERSION: c_int = 1; // LANDLOCK_CREATE_RULESET_VERSION of linux/landlock.h

@@ -12,6 +12,8 @@ use super::{check, descriptor, own};
 
 /// `CLONE_CLEAR_SIGHAND` of linux/sched.h, which does not fit into the C library's type.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLONE_INTO_CGROUP` of linux/sched.h, likewise.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Both sides of a new process.
 pub(crate) enum Forked {
@@ -39,8 +41,17 @@ pub(crate) struct Exit {
 ///
 /// Signal handlers are reset in the child.
 pub(crate) fn fork(namespaces: i32) -> io::Result<Forked> {
+    fork_into(namespaces, None)
+}
+
+/// The same in another control group of version 2, of which the folder is given.
+pub(crate) fn fork_into(namespaces: i32, group: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     let mut raw: RawFd = -1;
-    let flags = u64::from((libc::CLONE_PIDFD | namespaces).cast_unsigned()) | CLEAR_SIGHAND;
+    let mut flags = u64::from((libc::CLONE_PIDFD | namespaces).cast_unsigned()) | CLEAR_SIGHAND;
+    if group.is_some() {
+        flags |= INTO_CGROUP;
+    }
+    let group = group.map_or(0, |group| group.as_raw_fd());
     let args = libc::clone_args {
         flags,
         pidfd: (&raw mut raw).expose_provenance() as u64,
@@ -52,7 +63,7 @@ pub(crate) fn fork(namespaces: i32) -> io::Result<Forked> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: 0,
+        cgroup: u64::try_from(group).expect("a descriptor is not negative"),
     };
     // SAFETY: the arguments name no new stack and no CLONE_VM, so that the child runs on a copy of
     // this memory; the supervisor checks at its start that it has one thread, hence no lock is held
