@@ -73,6 +73,7 @@ pub(super) struct Outcome {
     pub(super) run: Duration,
     /// What the gate took.
     pub(super) gate: Duration,
+    clocks: Clocks,
 }
 
 /// Runs one cell to its end.
@@ -126,6 +127,7 @@ pub(super) async fn run(
         gated,
         run,
         gate,
+        clocks,
     })
 }
 
@@ -289,6 +291,8 @@ impl Outcome {
             missing: self.missing,
             trouble: self.trouble,
             output: self.output,
+            silence: self.clocks.silence,
+            output_bytes_max: self.clocks.output_bytes_max,
         })
     }
 }
@@ -325,12 +329,11 @@ fn gate_refused(why: String, alarm: bool) -> Failure {
 
 pub(super) fn supervisor(error: &SuperviseError) -> Failure {
     let remedy = "see the trace of hotcell, or run hotcell doctor";
-    ending::failure(
-        "supervisor",
-        FailureClass::Internal,
-        error.to_string(),
-        remedy,
-    )
+    let code = match error {
+        SuperviseError::Refused(_) => "supervisor",
+        SuperviseError::Gone => "supervisor_gone",
+    };
+    ending::failure(code, FailureClass::Internal, error.to_string(), remedy)
 }
 
 pub(super) fn internal(error: &dyn std::fmt::Display) -> Failure {

@@ -1,141 +1,17 @@
 //! Endings: every way in which a build fails, with its stable code, a sentence and a remedy.
 //!
 //! The supervisor and the relay say what they know; the rest is read from what the go command
-//! printed, which is hostile text: it chooses among our sentences, it never becomes one.
+//! printed ([`super::words`]).
+
+use std::time::Duration;
 
 use hotcell_sandbox::wire::{CancelReason, Ending};
 
-use super::{CellSummary, Failure, FailureClass};
+use super::{CellSummary, EnginePolicy, Failure, FailureClass, ProgramRun, words};
 use crate::{
     fetch::wire::{Trouble, TroubleKind},
     output::Output,
 };
-
-/// Code, sentence and remedy of an ending that the go command's words decide.
-struct Phrase {
-    /// What the go command prints, in releases 1.21 to 1.27.
-    printed: &'static str,
-    code: &'static str,
-    sentence: &'static str,
-    remedy: &'static str,
-}
-
-const PHRASES: [Phrase; 19] = [
-    Phrase {
-        printed: "is not a main package",
-        code: "no_main_package",
-        sentence: "the package is a library, not a program",
-        remedy: "name a package that says `package main`, often below cmd/",
-    },
-    Phrase {
-        printed: "one or more replace directives",
-        code: "replace_directives",
-        sentence: "the module's go.mod has replace directives, which go install refuses",
-        remedy: "ask its author for a release without them",
-    },
-    Phrase {
-        printed: "one or more exclude directives",
-        code: "replace_directives",
-        sentence: "the module's go.mod has exclude directives, which go install refuses",
-        remedy: "ask its author for a release without them",
-    },
-    Phrase {
-        printed: "updates to go.mod needed",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs the changes that go mod tidy makes",
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "no required module provides package",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs a module that provides an imported package",
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "cannot find module providing package",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs a module that provides an imported package",
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "missing go.sum entry",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs an entry for a module that is used",
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "but does not contain package",
-        code: "no_such_package",
-        sentence: "the module has no package of this path",
-        remedy: "look at the module's folders: the package is the path below the module",
-    },
-    Phrase {
-        printed: "no Go files in",
-        code: "no_such_package",
-        sentence: "there are no Go files in this folder of the module",
-        remedy: "look at the module's folders: the package is the path below the module",
-    },
-    Phrase {
-        printed: "build constraints exclude all Go files",
-        code: "no_go_files",
-        sentence: "no Go file of a package is for this target without cgo",
-        remedy: "packages that need a C compiler are not built here; try another target",
-    },
-    Phrase {
-        printed: "requires external (cgo) linking",
-        code: "target_unsupported",
-        sentence: "this target needs a C linker, which a cell does not have",
-        remedy: "choose another target",
-    },
-    Phrase {
-        printed: "unsupported GOOS/GOARCH pair",
-        code: "target_unsupported",
-        sentence: "this Go release does not know the target",
-        remedy: "choose another target or another Go release",
-    },
-    Phrase {
-        printed: "(running go ",
-        code: "needs_newer_go",
-        sentence: "the module needs a newer Go release",
-        remedy: "choose a newer release, or latest",
-    },
-    Phrase {
-        printed: "requires go >= ",
-        code: "needs_newer_go",
-        sentence: "the module needs a newer Go release",
-        remedy: "choose a newer release, or latest",
-    },
-    Phrase {
-        printed: "no space left on device",
-        code: "disk",
-        sentence: "the build used all of its disk space",
-        remedy: "ask the operator for a policy with more scratch space",
-    },
-    Phrase {
-        printed: "cannot allocate memory",
-        code: "memory",
-        sentence: "the build used all of its memory",
-        remedy: "ask the operator for a policy with more memory",
-    },
-    Phrase {
-        printed: "resource temporarily unavailable",
-        code: "processes",
-        sentence: "the build started more processes than it may",
-        remedy: "ask the operator for a policy with more processes",
-    },
-    Phrase {
-        printed: "signal: killed",
-        code: "memory",
-        sentence: "a process of the build was killed, most likely for want of memory",
-        remedy: "ask the operator for a policy with more memory",
-    },
-    Phrase {
-        printed: "permission denied",
-        code: "denied_path",
-        sentence: "the go command was denied a path (guessed from its own message)",
-        remedy: "the build asked for something that no build needs; see its output",
-    },
-];
 
 /// Turns trouble of the fetcher into a failure.
 #[must_use]
@@ -180,6 +56,7 @@ pub fn failure(code: &str, class: FailureClass, sentence: String, remedy: &str) 
         remedy: remedy.to_owned(),
         output: Output::default(),
         cell: None,
+        about: None,
     }
 }
 
@@ -198,12 +75,41 @@ pub struct Failed {
     pub output: Output,
     /// What held it.
     pub cell: CellSummary,
+    /// Longest time without output and request, which the asker watches over.
+    pub silence: Duration,
+    /// Most bytes of output, likewise.
+    pub output_bytes_max: usize,
+}
+
+/// Says why a program in the place of the go command did not end well.
+#[must_use]
+pub fn of_program(run: &ProgramRun, policy: &EnginePolicy) -> Failure {
+    of_cell(Failed {
+        ending: run.ending.clone(),
+        refused: run.refused.clone(),
+        missing: Vec::new(),
+        trouble: None,
+        output: Output::default(),
+        cell: CellSummary {
+            policy: policy.name.clone(),
+            ..CellSummary::default()
+        },
+        silence: policy.silence,
+        output_bytes_max: policy.output_bytes_max,
+    })
 }
 
 /// Says why a cell brought no binary.
 #[must_use]
 pub fn of_cell(failed: Failed) -> Failure {
     let mut failure = sort(&failed);
+    let about = failure.about.get_or_insert_default();
+    // Status and signal say nothing that the sentence does not.
+    let typed = !matches!(
+        failed.ending,
+        Ending::Success | Ending::Failed { .. } | Ending::Signal { .. }
+    );
+    about.ending = typed.then(|| failed.ending.clone());
     failure.output = failed.output;
     let ending = failure.code.clone();
     failure.cell = Some(Box::new(CellSummary {
@@ -238,22 +144,13 @@ fn sort(failed: &Failed) -> Failure {
                 "no build needs this call: look at the module",
             )
         }
-        Ending::Wall { limit_ms } => {
-            let sentence = format!("the build took longer than {} s", limit_ms / 1000);
-            cannot(
-                "wall_clock",
-                sentence,
-                "ask the operator for a policy with more time",
-            )
-        }
-        Ending::Cpu { limit_s } => {
-            let sentence = format!("the build used more than {limit_s} s of processor time");
-            cannot(
-                "cpu",
-                sentence,
-                "ask the operator for a policy with more time",
-            )
-        }
+        Ending::Wall { .. }
+        | Ending::Cpu { .. }
+        | Ending::Memory { .. }
+        | Ending::Processes { .. }
+        | Ending::Disk { .. }
+        | Ending::Inodes { .. }
+        | Ending::FileSize { .. } => of_limit(&failed.ending),
         Ending::Cancelled { why } => of_cancel(*why, failed),
         Ending::Setup { step, error } => {
             let sentence = format!("the cell could not be made: {step}: {error}");
@@ -272,8 +169,62 @@ fn sort(failed: &Failed) -> Failure {
                 "see the output; the SDK may not run on this kernel",
             )
         }
-        Ending::Success | Ending::Failed { .. } => of_words(failed),
+        Ending::Success | Ending::Failed { .. } => words::of_words(failed),
     }
+}
+
+/// A limit that the supervisor or the kernel kept, with its numbers.
+fn of_limit(ending: &Ending) -> Failure {
+    let mib = |bytes: u64| bytes >> 20;
+    let (code, sentence, more) = match *ending {
+        Ending::Wall { limit_ms } => (
+            "wall_clock",
+            format!("the build took longer than {} s", limit_ms / 1000),
+            "more time",
+        ),
+        Ending::Cpu { limit_s } => (
+            "cpu",
+            format!("the build used more than {limit_s} s of processor time"),
+            "more processor time",
+        ),
+        Ending::Memory { limit_bytes, .. } => (
+            "memory",
+            format!(
+                "the build used all of its {} MiB of memory",
+                mib(limit_bytes)
+            ),
+            "more memory",
+        ),
+        Ending::Processes { limit } => (
+            "processes",
+            format!("the build started more than {limit} threads and processes"),
+            "more processes",
+        ),
+        Ending::Disk { limit_bytes, .. } => (
+            "disk",
+            format!(
+                "the build used all of its {} MiB of disk space",
+                mib(limit_bytes)
+            ),
+            "more scratch space",
+        ),
+        Ending::Inodes { limit, .. } => (
+            "inodes",
+            format!("the build made more than {limit} files and folders"),
+            "more files on its scratch space",
+        ),
+        Ending::FileSize { limit_bytes } => (
+            "file_size",
+            format!(
+                "the build wrote a file of more than {} MiB",
+                mib(limit_bytes)
+            ),
+            "longer files",
+        ),
+        _ => ("limit", "the build reached a limit".to_owned(), "more"),
+    };
+    let remedy = format!("ask the operator for a policy with {more}");
+    failure(code, FailureClass::CannotBuild, sentence, &remedy)
 }
 
 fn of_cancel(why: CancelReason, failed: &Failed) -> Failure {
@@ -289,12 +240,18 @@ fn of_cancel(why: CancelReason, failed: &Failed) -> Failure {
         ),
         CancelReason::Silence => cannot(
             "silence",
-            "the build neither printed nor asked for anything for too long",
+            &format!(
+                "the build neither printed nor asked for anything for {} s",
+                failed.silence.as_secs()
+            ),
             "ask the operator for a policy with a longer silence",
         ),
         CancelReason::Output => cannot(
             "output",
-            "the build printed more than it may",
+            &format!(
+                "the build printed more than {} bytes",
+                failed.output_bytes_max
+            ),
             "see what it printed: a compiler that prints so much has no end",
         ),
         CancelReason::Request => {
@@ -315,38 +272,6 @@ fn of_cancel(why: CancelReason, failed: &Failed) -> Failure {
     }
 }
 
-/// The go command failed by itself: find out what it means.
-fn of_words(failed: &Failed) -> Failure {
-    if let Some(module) = failed.missing.first() {
-        return failure(
-            "incomplete_go_mod",
-            FailureClass::CannotBuild,
-            format!("go.mod is incomplete: needs {module}"),
-            "ask the module's author to run go mod tidy and release again",
-        );
-    }
-    // The go command breaks its longer sentences into lines.
-    let printed = failed.output.terminal();
-    let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-    let phrase = PHRASES
-        .iter()
-        .find(|phrase| printed.contains(phrase.printed));
-    match phrase {
-        Some(phrase) => failure(
-            phrase.code,
-            FailureClass::CannotBuild,
-            phrase.sentence.to_owned(),
-            phrase.remedy,
-        ),
-        None => failure(
-            "build_failed",
-            FailureClass::CannotBuild,
-            "the go command could not build it".to_owned(),
-            "see its output",
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +284,85 @@ mod tests {
             trouble: None,
             output: Output::from(output.as_bytes().to_vec()),
             cell: CellSummary::default(),
+            silence: Duration::from_secs(600),
+            output_bytes_max: 4096,
+        }
+    }
+
+    #[test]
+    fn every_limit_is_told_with_its_number_and_a_way_out() {
+        let limits = [
+            (Ending::Wall { limit_ms: 7_000 }, "wall_clock", "7 s"),
+            (Ending::Cpu { limit_s: 7 }, "cpu", "7 s"),
+            (
+                Ending::Memory {
+                    limit_bytes: 7 << 20,
+                    peak_bytes: 7 << 20,
+                },
+                "memory",
+                "7 MiB",
+            ),
+            (Ending::Processes { limit: 7 }, "processes", "7 threads"),
+            (
+                Ending::Disk {
+                    limit_bytes: 7 << 20,
+                    used_bytes: 7 << 20,
+                },
+                "disk",
+                "7 MiB",
+            ),
+            (Ending::Inodes { limit: 7, used: 7 }, "inodes", "7 files"),
+            (
+                Ending::FileSize {
+                    limit_bytes: 7 << 20,
+                },
+                "file_size",
+                "7 MiB",
+            ),
+            (
+                Ending::Cancelled {
+                    why: CancelReason::Silence,
+                },
+                "silence",
+                "600 s",
+            ),
+            (
+                Ending::Cancelled {
+                    why: CancelReason::Output,
+                },
+                "output",
+                "4096 bytes",
+            ),
+        ];
+        for (ending, code, number) in limits {
+            // What the kernel told is never overruled by words.
+            let failure = of_cell(failed(ending.clone(), "no space left on device"));
+            assert_eq!(failure.code, code);
+            assert!(failure.sentence.contains(number), "{}", failure.sentence);
+            assert!(!failure.remedy.is_empty());
+            let about = failure.about.unwrap();
+            assert_eq!((about.ending, about.guessed), (Some(ending), false));
+        }
+    }
+
+    #[test]
+    fn what_only_words_tell_is_marked_as_a_guess() {
+        for (printed, code) in [
+            ("write /tmp/x: no space left on device", "disk"),
+            ("write /tmp/x: file too large", "file_size"),
+            ("open /tmp/x: too many open files", "files"),
+            ("compile: signal: CPU time limit exceeded", "cpu"),
+            ("fork/exec: resource temporarily unavailable", "processes"),
+            ("compile: signal: killed", "killed"),
+            ("open /etc/shadow: permission denied", "denied_path"),
+        ] {
+            let failure = of_cell(failed(Ending::Failed { status: 1 }, printed));
+            assert_eq!(failure.code, code, "{printed}");
+            assert!(failure.sentence.contains("guessed"), "{}", failure.sentence);
+            let about = failure.about.unwrap();
+            assert!(about.guessed && about.ending.is_none());
+            let path = (code == "denied_path").then(|| "/etc/shadow".to_owned());
+            assert_eq!(about.path, path);
         }
     }
 

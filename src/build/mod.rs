@@ -11,6 +11,7 @@ mod executor;
 pub mod fetching;
 mod stock;
 pub mod supervise;
+mod words;
 
 pub use self::engine::{Engine, EnginePolicy, ProgramRequest, ProgramRun};
 
@@ -180,6 +181,23 @@ pub struct Failure {
     pub output: Output,
     /// What held the cell, when there was one.
     pub cell: Option<Box<CellSummary>>,
+    /// The object of the failure, for programs; absent in records of older releases.
+    #[serde(default)]
+    pub about: Option<Box<About>>,
+}
+
+/// What a failure is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Read from what the go command printed, not told by the kernel.
+    pub guessed: bool,
+    /// A path that the build was denied; plain letters only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// How the cell ended, where that says more than a status: the call with its arguments, the
+    /// limit with its numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<hotcell_sandbox::wire::Ending>,
 }
 
 /// What a failure means for the asker.

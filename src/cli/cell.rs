@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Network, Stop, local::Local, print, progress, say};
 use crate::{
-    build::{CellSummary, Executor, ProgramRequest, ProgramRun, ending},
+    build::{EnginePolicy, Executor, ProgramRequest, ProgramRun, ending},
     spec::{GoQuery, ModuleVersion},
 };
 
@@ -71,7 +71,7 @@ impl Run {
             let result = engine.program(request, &sender).await;
             drop(sender);
             let _ended = shown.await;
-            show(result?, &engine.policy().name, self.json)
+            show(result?, engine.policy(), self.json)
         })
     }
 }
@@ -82,24 +82,14 @@ fn parse_module(text: &str) -> Result<ModuleVersion, Stop> {
 }
 
 /// Prints what the program printed, then how it ended; its exit status becomes ours.
-fn show(run: ProgramRun, policy: &str, as_json: bool) -> Result<(), Stop> {
+fn show(run: ProgramRun, policy: &EnginePolicy, as_json: bool) -> Result<(), Stop> {
     let ended = match &run.ending {
         Ending::Success => Ok(()),
         Ending::Failed { status } => Err(Stop::new(
             *status,
             format!("the program ended with status {status}"),
         )),
-        _ => Err(Stop::from(ending::of_cell(ending::Failed {
-            ending: run.ending.clone(),
-            refused: run.refused.clone(),
-            missing: Vec::new(),
-            trouble: None,
-            output: crate::output::Output::default(),
-            cell: CellSummary {
-                policy: policy.to_owned(),
-                ..CellSummary::default()
-            },
-        }))),
+        _ => Err(Stop::from(ending::of_program(&run, policy))),
     };
     if as_json {
         let document = json!({

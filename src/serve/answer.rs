@@ -20,7 +20,7 @@ use tracing::error;
 
 use super::{artifacts::Opened, pages, queue::QueueError, run::chain};
 use crate::{
-    build::{Failure, FailureClass},
+    build::{About, Failure, FailureClass},
     output::Output,
     spec::{SpecError, hex},
 };
@@ -71,6 +71,8 @@ pub(super) struct Refusal {
     pub(super) remedy: String,
     /// What the go command printed.
     pub(super) output: Output,
+    /// Its object, for programs.
+    about: Option<Box<About>>,
     retry_after_s: Option<u32>,
 }
 
@@ -84,6 +86,7 @@ impl Refusal {
             sentence,
             remedy,
             output,
+            about: None,
             retry_after_s: None,
         }
     }
@@ -145,7 +148,12 @@ impl Refusal {
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
-        json!({ "code": self.code, "sentence": self.sentence, "remedy": self.remedy })
+        let mut json =
+            json!({ "code": self.code, "sentence": self.sentence, "remedy": self.remedy });
+        if let Some(about) = &self.about {
+            json["about"] = json!(about);
+        }
+        json
     }
 }
 
@@ -165,6 +173,7 @@ impl From<Failure> for Refusal {
         let status = status_of(failure.class);
         let mut refusal = Self::new(status, &failure.code, &failure.sentence, &failure.remedy);
         refusal.output = failure.output;
+        refusal.about = failure.about;
         refusal.retry_after_s = (failure.class == FailureClass::Busy).then_some(RETRY_AFTER_S);
         if failure.class == FailureClass::Internal {
             let mut bytes = [0; 8];

@@ -391,6 +391,7 @@ impl Inner {
             remedy: remedy.to_owned(),
             output: Output::default(),
             cell: None,
+            about: None,
         };
         FailureRow {
             failed_ms: self.parts.clock.now_ms(),

@@ -87,6 +87,7 @@ pub(crate) fn failure(class: FailureClass, code: &str) -> Failure {
         remedy: "fix line 3".to_owned(),
         output: Output::from(HOSTILE.as_bytes().to_vec()),
         cell: Some(Box::default()),
+        about: None,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Plan, place, talk::Talk};
 use crate::sys;
 
 /// Number of the talk's socket, after the standard streams.
-const TALK: i32 = 3;
+pub(crate) const TALK: i32 = 3;
 
 /// Every value that owned a descriptor is dead after this, and must not be dropped.
 pub(super) fn close(plan: &Plan, talk: &mut Talk) -> Result<(), String> {

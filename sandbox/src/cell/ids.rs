@@ -1,6 +1,9 @@
 //! Session, ids and names.
 
+use std::{fs::OpenOptions, io::Write as _};
+
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::{
         prctl,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
@@ -14,6 +17,9 @@ use crate::sys::{self, process};
 
 /// Least processor time beside others: a build must not make the service slow.
 const NICE: i32 = 19;
+
+/// How many user namespaces may be made below the current one (namespaces(7)).
+const NESTING: &str = "/proc/sys/user/max_user_namespaces";
 
 /// No terminal, no inherited signal state, files of the usual modes, last in the queue.
 pub(super) fn begin_session() -> Result<(), String> {
@@ -38,6 +44,32 @@ pub(super) fn switch(plan: &Plan) -> Result<(), String> {
     // this line, the next wait ends us.
     prctl::set_dumpable(true).map_err(|e| format!("PR_SET_DUMPABLE: {e}"))?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("PR_SET_PDEATHSIG: {e}"))
+}
+
+/// Leaves every keyring of the host behind. A kernel without keys has nothing to leave.
+pub(super) fn leave_keyrings() -> Result<(), String> {
+    match sys::new_session_keyring() {
+        Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
+            Err(format!("KEYCTL_JOIN_SESSION_KEYRING: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Forbids further user namespaces below this one, for good: the file is out of reach afterwards.
+/// Tells why that is not possible, where the host shows its settings read-only or not at all.
+pub(super) fn forbid_nesting() -> Result<Option<String>, String> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(NESTING)
+        .and_then(|mut file| file.write_all(b"0"));
+    if let Err(error) = written {
+        return Ok(Some(format!("`{NESTING}`: {error}")));
+    }
+    match unshare(CloneFlags::CLONE_NEWUSER) {
+        Err(_) => Ok(None),
+        Ok(()) => Err("a second user namespace could be made".to_owned()),
+    }
 }
 
 /// Fixed names, as a build can print them into a binary.

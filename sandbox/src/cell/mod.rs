@@ -12,6 +12,7 @@ mod mounts;
 mod network;
 pub(crate) mod place;
 mod powers;
+mod probes;
 mod seccomp;
 pub(crate) mod talk;
 
@@ -23,11 +24,12 @@ use crate::{
     policy::{Policy, filter::Programs},
     sys::process::{self, Exec},
 };
+pub(crate) use descriptors::TALK;
 pub(crate) use landlock::kernel_abi as landlock_abi;
 pub(crate) use limits::CORE_BYTES;
 pub(crate) use mounts::{PROGRAM_BYTES_MAX, attributes};
 pub(crate) use powers::{drop_powers, keep_file_powers, prepare as prepare_powers};
-use talk::Talk;
+use talk::{Dropped, Talk};
 
 /// Everything that makes one cell.
 pub(crate) struct Plan {
@@ -62,6 +64,8 @@ pub(crate) enum Step {
     Wait,
     Session,
     Ids,
+    Keyrings,
+    Nesting,
     Network,
     Root,
     Places,
@@ -72,6 +76,7 @@ pub(crate) enum Step {
     Powers,
     NoNewPrivileges,
     Landlock,
+    Probes,
     Descriptors,
     Seccomp,
     Exec,
@@ -83,6 +88,8 @@ impl fmt::Display for Step {
             Self::Wait => "wait",
             Self::Session => "session",
             Self::Ids => "ids",
+            Self::Keyrings => "keyrings",
+            Self::Nesting => "nesting",
             Self::Network => "network",
             Self::Root => "root",
             Self::Places => "places",
@@ -93,6 +100,7 @@ impl fmt::Display for Step {
             Self::Powers => "powers",
             Self::NoNewPrivileges => "no_new_privs",
             Self::Landlock => "landlock",
+            Self::Probes => "probes",
             Self::Descriptors => "descriptors",
             Self::Seccomp => "seccomp",
             Self::Exec => "exec",
@@ -147,6 +155,8 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     at.done(Step::Wait, talk.wait())?; // until the supervisor has written the id maps
     at.done(Step::Session, ids::begin_session())?;
     at.done(Step::Ids, ids::switch(plan))?; // new files must have the cell's id; powers stay
+    at.done(Step::Keyrings, ids::leave_keyrings())?; // the new one has the cell's id
+    let nesting = at.done(Step::Nesting, ids::forbid_nesting())?; // the last use of the host's /proc
     let listener = at.done(Step::Network, network::listen())?; // needs CAP_NET_ADMIN
     at.done(Step::Root, mounts::root())?; // needs CAP_SYS_ADMIN, as all mounts
     let folders = at.done(Step::Places, mounts::places(plan))?;
@@ -157,12 +167,16 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     let bits = at.done(Step::Powers, powers::drop_all())?; // no mount can succeed below this line
     at.done(Step::NoNewPrivileges, powers::no_new_privileges())?; // seccomp and Landlock need it
     let abi = at.done(Step::Landlock, landlock::restrict(&plan.policy))?; // opens its own paths
+    let refused = at.done(Step::Probes, probes::run())?; // the filter would end us for trying
     at.done(Step::Descriptors, descriptors::close(plan, talk))?; // only the talk is left to close
-    talk.dropped(at.take(), abi, bits)
-        .map_err(|error| StepError {
-            step: Step::Seccomp,
-            error,
-        })?;
+    let said = Dropped {
+        landlock_abi: abi,
+        securebits: bits,
+        nesting,
+        refused,
+    };
+    let told = talk.dropped(at.take(), said);
+    at.done(Step::Seccomp, told)?;
     let filter = at.done(Step::Seccomp, seccomp::install(&plan.programs))?; // no allocation below
     talk.armed(&filter); // waits until the supervisor holds the listener and has looked at us
     talk.gone(plan.exec.run()) // the job; comes back only when it cannot be executed

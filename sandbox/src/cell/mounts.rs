@@ -26,8 +26,11 @@ use crate::{
     sys::mount::{self, Attributes},
 };
 
-/// Always, whatever the policy says.
-const FLOOR: Attributes = Attributes::NO_SUID.and(Attributes::NO_DEV);
+/// Always, whatever the policy says, and on `/dev/null` as well. No SDK, module or cache has a
+/// symbolic link; one that a compiler makes all the same leads nowhere.
+const BASE: Attributes = Attributes::NO_SUID.and(Attributes::NO_SYMLINKS);
+/// Always, but for the one device.
+const FLOOR: Attributes = BASE.and(Attributes::NO_DEV);
 /// Room for the places' folders and nothing else.
 const ROOT_OPTIONS: [(&CStr, &CStr); 3] =
     [(c"size", c"64k"), (c"nr_inodes", c"32"), (c"mode", c"0755")];
@@ -75,7 +78,7 @@ pub(super) fn root() -> Result<(), String> {
 /// The policy's attributes of a place, and the floor's. The device is the exception from nodev.
 pub(crate) fn attributes(policy: &Policy, kind: PlaceKind) -> Attributes {
     let place = policy.place(kind);
-    let mut all = Attributes::NO_SUID;
+    let mut all = BASE;
     if kind != PlaceKind::Null {
         all = all.and(Attributes::NO_DEV);
     }
@@ -194,7 +197,8 @@ fn program(plan: &Plan, file: &OwnedFd) -> Result<(), String> {
 pub(super) fn seal(plan: &Plan) -> Result<(), String> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open("/", flags, Mode::empty()).at("/")?;
-    mount::restrict(root.as_fd(), attributes(&plan.policy, PlaceKind::Root)).at("/")
+    mount::restrict(root.as_fd(), BASE).at("/")?; // every place, whoever made it
+    mount::restrict_one(root.as_fd(), attributes(&plan.policy, PlaceKind::Root)).at("/")
 }
 
 /// Attaches a detached mount at a new folder.

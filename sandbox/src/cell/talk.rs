@@ -32,10 +32,8 @@ pub(crate) enum Said {
     Dropped {
         /// Steps with their time.
         micros: Vec<(String, u64)>,
-        /// Landlock's version of this kernel.
-        landlock_abi: u8,
-        /// Whether the securebits read back as locked.
-        securebits: bool,
+        /// What only init can tell.
+        dropped: Dropped,
     },
     /// The job will not run.
     Failed {
@@ -44,6 +42,19 @@ pub(crate) enum Said {
         /// Why.
         error: String,
     },
+}
+
+/// What nobody but init can read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    /// Landlock's version of this kernel.
+    pub(crate) landlock_abi: u8,
+    /// Whether the securebits read back as locked.
+    pub(crate) securebits: bool,
+    /// Why further user namespaces could not be forbidden, if so.
+    pub(crate) nesting: Option<String>,
+    /// How many attempts at what a cell must not do have failed.
+    pub(crate) refused: u32,
 }
 
 /// Init's end.
@@ -81,14 +92,9 @@ impl Talk {
     pub(super) fn dropped(
         &self,
         micros: Vec<(String, u64)>,
-        landlock_abi: u8,
-        securebits: bool,
+        dropped: Dropped,
     ) -> Result<(), String> {
-        let said = Said::Dropped {
-            micros,
-            landlock_abi,
-            securebits,
-        };
+        let said = Said::Dropped { micros, dropped };
         self.channel
             .send(&said, &[])
             .map_err(|error| error.to_string())

@@ -14,13 +14,13 @@ use nix::{
 use super::{
     group::{Counters, Group},
     host::Host,
-    readback::Told,
     relay::Relay,
     request::{Descriptors, Order},
     start::{self, Started},
     watch::Watch,
 };
 use crate::{
+    cell::talk::Dropped,
     channel::Channel,
     policy::table,
     sys::{
@@ -78,7 +78,9 @@ pub(super) struct Cell {
     pub(super) started: Option<Instant>,
     /// Of the set-up, then of the job, then of the relay.
     pub(super) deadline: Instant,
-    pub(super) told: Option<Told>,
+    pub(super) told: Option<Dropped>,
+    /// When init began with its filter.
+    pub(super) armed_from: Instant,
     ending: Option<Ending>,
     pub(super) report: Report,
 }
@@ -98,11 +100,13 @@ impl Cell {
             pidfd,
             talk,
             output,
+            micros,
         } = started;
         Ok(Self {
             report: Report {
                 policy_sha256: order.policy.sha256().to_owned(),
                 not_in_force: host.not_in_force.clone(),
+                setup_us: micros,
                 ..Report::default()
             },
             order,
@@ -121,6 +125,7 @@ impl Cell {
             started: None,
             deadline: asked + SETUP_MAX,
             told: None,
+            armed_from: asked,
             ending: None,
         })
     }

@@ -24,7 +24,6 @@ pub(super) struct GroupLimits {
 pub(super) struct Group {
     name: String,
     folder: OwnedFd,
-    controllers: Controllers,
     /// What the kernel took, for the report.
     in_force: String,
     limits: GroupLimits,
@@ -54,7 +53,6 @@ impl Group {
         let mut group = Self {
             name,
             folder,
-            controllers,
             in_force: String::new(),
             limits: *limits,
         };
@@ -107,11 +105,6 @@ impl Group {
 
     pub(super) fn limits(&self) -> GroupLimits {
         self.limits
-    }
-
-    /// Whether a lack of memory or processes would be counted.
-    pub(super) fn controllers(&self) -> Controllers {
-        self.controllers
     }
 
     /// Kills every process in it at once.

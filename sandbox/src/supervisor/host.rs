@@ -159,17 +159,23 @@ fn missing(root: bool, shared_groups: bool, policies: &[Policy]) -> Vec<NotInFor
         .map(|policy| policy.landlock.wanted)
         .max()
         .unwrap_or(0);
-    for (since, what) in [
-        (3, "landlock: truncation"),
-        (4, "landlock: connections to the relay only"),
-        (5, "landlock: device ioctls"),
-        (6, "landlock: abstract sockets and signals"),
+    for (since, what, rights) in [
+        (3, "landlock: truncation", "FS_TRUNCATE"),
+        (
+            4,
+            "landlock: connections to the relay only",
+            "NET_BIND_TCP, NET_CONNECT_TCP",
+        ),
+        (5, "landlock: device ioctls", "FS_IOCTL_DEV"),
+        (
+            6,
+            "landlock: abstract sockets and signals",
+            "SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL",
+        ),
     ] {
         if abi < since && since <= wanted {
-            add(
-                what,
-                &format!("this kernel has Landlock ABI {abi}, it needs {since}"),
-            );
+            let why = format!("this kernel has Landlock ABI {abi}, {rights} needs {since}");
+            add(what, &why);
         }
     }
     all

@@ -5,35 +5,39 @@
 
 use std::fs;
 
-use super::{host::Host, request::Order};
+use super::{group::Group, host::Host, request::Order};
 use crate::{
-    cell::{self, place},
+    cell::{self, TALK, place, talk::Dropped},
     policy::{Namespace, PlaceKind},
     wire::Job,
 };
 
-/// What init told us of itself, because nobody else can read it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Told {
-    pub(super) landlock_abi: u8,
-    pub(super) securebits: bool,
+/// A cell whose init waits for us.
+pub(super) struct Seen<'a> {
+    pub(super) pid: i32,
+    pub(super) slot: usize,
+    pub(super) host: &'a Host,
+    pub(super) order: &'a Order,
+    /// What init told us of itself, because nobody else can read it.
+    pub(super) told: &'a Dropped,
+    pub(super) group: Option<&'a Group>,
+    /// Number of the filter's listener in init's table.
+    pub(super) filter: i32,
 }
 
 /// Phrases for the report.
 ///
 /// # Errors
 /// The first thing that should be in force and is not.
-pub(super) fn check(
-    pid: i32,
-    slot: usize,
-    host: &Host,
-    order: &Order,
-    told: Told,
-) -> Result<Vec<String>, String> {
+pub(super) fn check(seen: &Seen<'_>) -> Result<Vec<String>, String> {
+    let Seen {
+        pid, order, told, ..
+    } = *seen;
     let mut all = vec![namespaces(pid, order)?];
-    all.extend(status(pid, slot, host, order, told)?);
+    all.extend(status(seen)?);
     all.push(mounts(pid, order)?);
     all.push(network(pid)?);
+    all.push(descriptors(pid, seen.filter)?);
     let landlock = order.policy.landlock;
     if told.landlock_abi < landlock.required {
         return Err("landlock is not in force".to_owned());
@@ -44,7 +48,44 @@ pub(super) fn check(
         order.policy.paths.len()
     ));
     all.push(limits(pid, order)?);
+    if let Some(group) = seen.group {
+        if !group.holds(pid)? {
+            return Err("the first process is not in the cell's control group".to_owned());
+        }
+        all.push(group.in_force().to_owned());
+    }
+    all.push(format!("attempts by init: {}, all refused", told.refused));
+    if told.nesting.is_none() {
+        all.push("user namespaces inside: none can be made".to_owned());
+    }
+    // No file of /proc shows which session keyring a process has.
+    all.push("keyrings: a new one, as init says".to_owned());
     Ok(all)
+}
+
+/// The three standard streams, and what `execve` closes: the talk and the filter's listener.
+fn descriptors(pid: i32, filter: i32) -> Result<String, String> {
+    let folder = format!("/proc/{pid}/fd");
+    let text = |error: std::io::Error| format!("`{folder}`: {error}");
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(text)? {
+        let name = entry.map_err(text)?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<i32>().ok());
+        numbers.push(number.ok_or_else(|| format!("`{folder}`: an odd entry"))?);
+    }
+    numbers.sort_unstable();
+    if numbers != [0, 1, 2, TALK, filter] {
+        return Err(format!("open descriptors: {numbers:?}"));
+    }
+    for number in [TALK, filter] {
+        let info = read(pid, &format!("fdinfo/{number}"))?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        if flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0) {
+            return Err(format!("descriptor {number} stays open"));
+        }
+    }
+    Ok("descriptors: 0, 1, 2; two more that execve closes".to_owned())
 }
 
 fn read(pid: i32, file: &str) -> Result<String, String> {
@@ -71,13 +112,15 @@ fn namespaces(pid: i32, order: &Order) -> Result<String, String> {
     Ok(format!("namespaces: {}", words.join(", ")))
 }
 
-fn status(
-    pid: i32,
-    slot: usize,
-    host: &Host,
-    order: &Order,
-    told: Told,
-) -> Result<Vec<String>, String> {
+fn status(seen: &Seen<'_>) -> Result<Vec<String>, String> {
+    let Seen {
+        pid,
+        slot,
+        host,
+        order,
+        told,
+        ..
+    } = *seen;
     let text = read(pid, "status")?;
     let field = |name: &str| {
         let line = text
@@ -168,6 +211,7 @@ fn mounts(pid: i32, order: &Order) -> Result<String, String> {
             .ok_or_else(|| format!("no place for `{point}`"))?;
         for (option, needed) in [
             ("nosuid", true),
+            ("nosymfollow", true),
             ("nodev", kind != PlaceKind::Null),
             ("ro", place.read_only),
             ("noexec", place.no_exec),
@@ -181,7 +225,7 @@ fn mounts(pid: i32, order: &Order) -> Result<String, String> {
         return Err(format!("{expected:?} is not mounted"));
     }
     Ok(format!(
-        "mounts: {count}, all nosuid and nodev; root and SDK read-only; no proc, no sys"
+        "mounts: {count}, all nosuid, nodev, nosymfollow; root and SDK read-only; no proc, no sys"
     ))
 }
 
@@ -229,8 +273,22 @@ fn limits(pid: i32, order: &Order) -> Result<String, String> {
             return Err(format!("limit `{name}` is {value}, not {max}"));
         }
     }
+    let cpus = read(pid, "status")?;
+    let cpus = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed:"));
+    let count: u32 = cpus.map_or(0, |mask| {
+        let digits = mask.chars().filter_map(|digit| digit.to_digit(16));
+        digits.map(u32::count_ones).sum()
+    });
+    if u64::from(count) > policy.processors || count == 0 {
+        return Err(format!(
+            "{count} processors instead of {}",
+            order.processors()
+        ));
+    }
     Ok(format!(
-        "limits: {} s, scratch {} MiB, {} processes, {} MiB of data each, no core dumps",
+        "limits: {} s, scratch {} MiB, {} processes, {} MiB of data each, {count} processors, no core dumps",
         order.wall_ms / 1000,
         order.scratch_bytes >> 20,
         soft("Max processes")?,

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::{
     cell::{Cell, Phase, micros},
     host::Host,
-    readback::{self, Told},
+    readback::{self, Seen},
     relay::{self, Gifts},
     start::{self, deadline},
     watch::Watch,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cell::talk::{Said, exec_step},
     sys::process,
-    wire::{Job, Reply},
+    wire::{Job, NotInForce, Reply},
 };
 
 /// The step that failed, and why.
@@ -86,7 +86,9 @@ impl Cell {
             bin,
             artifact: descriptors.artifact,
         };
+        let begin = Instant::now();
         let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
+        self.lap("start of the relay", begin);
         self.relay = Some(relay);
         if self.order.request.job == Job::Std {
             self.cache = Some(cache);
@@ -98,19 +100,18 @@ impl Cell {
 
     fn dropped(&mut self) -> Result<Option<Reply>, Failed> {
         let (said, _) = self.hear()?;
-        let Said::Dropped {
-            micros,
-            landlock_abi,
-            securebits,
-        } = said
-        else {
+        let Said::Dropped { micros, dropped } = said else {
             return Err(("init".to_owned(), "spoke out of turn".to_owned()));
         };
-        self.report.setup_us = micros;
-        self.told = Some(Told {
-            landlock_abi,
-            securebits,
-        });
+        self.report.setup_us.extend(micros);
+        if let Some(why) = &dropped.nesting {
+            self.report.not_in_force.push(NotInForce {
+                what: "no user namespaces inside".to_owned(),
+                why: format!("{why}; the system call filter forbids them too"),
+            });
+        }
+        self.told = Some(dropped);
+        self.armed_from = Instant::now();
         self.phase = Phase::Arming;
         Ok(None)
     }
@@ -126,13 +127,27 @@ impl Cell {
             .ok_or_else(|| step("init is dead".to_owned()))?;
         let notify = process::take_descriptor(pidfd.as_fd(), number);
         self.notify = Some(notify.map_err(|e| step(format!("pidfd_getfd: {e}")))?);
+        self.lap("seccomp", self.armed_from);
+        let begin = Instant::now();
         let told = self
             .told
+            .as_ref()
             .ok_or_else(|| step("init spoke out of turn".to_owned()))?;
-        let in_force = readback::check(self.pid, self.slot, host, &self.order, told);
+        let seen = Seen {
+            pid: self.pid,
+            slot: self.slot,
+            host,
+            order: &self.order,
+            told,
+            group: self.group.as_ref(),
+            filter: number,
+        };
+        let in_force = readback::check(&seen);
         self.report.in_force = in_force.map_err(|error| ("readback".to_owned(), error))?;
+        self.lap("readback", begin);
         self.go_on("exec")?;
         let now = Instant::now();
+        self.lap("total", self.asked);
         self.started = Some(now);
         self.deadline = deadline(now, self.order.wall_ms);
         self.phase = Phase::Leaving;
@@ -156,6 +171,12 @@ impl Cell {
             }
             Err(error) => Err((exec_step(), error)),
         }
+    }
+
+    /// Notes what has passed since a moment as a step of the set-up.
+    fn lap(&mut self, step: &str, from: Instant) {
+        let passed = micros(from.elapsed());
+        self.report.setup_us.push((step.to_owned(), passed));
     }
 
     fn four_bytes(&self) -> Result<Option<i32>, String> {

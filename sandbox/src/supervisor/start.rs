@@ -34,6 +34,8 @@ pub(super) struct Started {
     pub(super) talk: Channel,
     /// What the job prints.
     pub(super) output: OwnedFd,
+    /// Steps so far, in microseconds.
+    pub(super) micros: Vec<(String, u64)>,
 }
 
 /// Makes the namespaces and lets init begin.
@@ -48,8 +50,16 @@ pub(super) fn start(
     group: Option<&Group>,
 ) -> Result<Started, String> {
     let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+    let mut last = Instant::now();
+    let mut micros = Vec::new();
+    let mut lap = |step: &str| {
+        let now = Instant::now();
+        micros.push((step.to_owned(), super::cell::micros(now - last)));
+        last = now;
+    };
     let (output, plan) = plan(host, slot, order, descriptors)?;
     let (ours, theirs) = Channel::pair().map_err(text("socket pair"))?;
+    lap("plan");
     let group = group.map(Group::as_fd);
     match process::fork_into(order.policy.clone_flags(), group).map_err(text("clone3"))? {
         Forked::Child => {
@@ -57,11 +67,13 @@ pub(super) fn start(
             cell::become_job(&plan, Talk::new(theirs))
         }
         Forked::Parent { pid, pidfd } => {
-            let started = Started {
+            lap("clone3");
+            let mut started = Started {
                 pid,
                 pidfd,
                 talk: ours,
                 output,
+                micros: Vec::new(),
             };
             prefer_in_shortage(pid);
             if let Err(error) = map_ids(host, slot, pid).and_then(|()| started.go_on()) {
@@ -69,6 +81,8 @@ pub(super) fn start(
                 process::reap(pid).map_err(text("wait"))?;
                 return Err(error);
             }
+            lap("id maps");
+            started.micros = micros;
             Ok(started)
         }
     }

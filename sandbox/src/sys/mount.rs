@@ -29,6 +29,8 @@ impl Attributes {
     pub(crate) const NO_SUID: Self = Self(0x2);
     pub(crate) const NO_DEV: Self = Self(0x4);
     pub(crate) const NO_EXEC: Self = Self(0x8);
+    /// No symbolic link is followed (Linux 5.14).
+    pub(crate) const NO_SYMLINKS: Self = Self(0x20_0000);
 
     /// Both.
     pub(crate) const fn and(self, other: Self) -> Self {
@@ -69,15 +71,24 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd>
     descriptor(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), path.as_ptr(), flags) })
 }
 
-/// Adds attributes to the one mount that a descriptor stands for.
+/// Adds attributes to the mount that a descriptor stands for, and to all below it.
 pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+    add(mount, attributes, libc::AT_EMPTY_PATH | libc::AT_RECURSIVE)
+}
+
+/// Adds attributes to the one mount that a descriptor stands for.
+pub(crate) fn restrict_one(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+    add(mount, attributes, libc::AT_EMPTY_PATH)
+}
+
+fn add(mount: BorrowedFd<'_>, attributes: Attributes, flags: c_int) -> io::Result<()> {
     let attr = MountAttr {
         attr_set: attributes.0,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
     };
-    set(mount, c"", libc::AT_EMPTY_PATH, &attr)
+    set(mount, c"", flags, &attr)
 }
 
 /// Cuts all mounts of this namespace off from every other namespace.
