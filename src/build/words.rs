@@ -22,7 +22,7 @@ struct Phrase {
     guessed: bool,
 }
 
-const PHRASES: [Phrase; 23] = [
+const PHRASES: [Phrase; 24] = [
     Phrase {
         printed: "is not a main package",
         code: "no_main_package",
@@ -132,6 +132,13 @@ const PHRASES: [Phrase; 23] = [
         printed: "file too large",
         code: "file_size",
         sentence: "the build wrote a longer file than it may",
+        remedy: "ask the operator for a policy with longer files",
+        guessed: true,
+    },
+    Phrase {
+        printed: "file size limit exceeded",
+        code: "file_size",
+        sentence: "a process of the build wrote a longer file than it may",
         remedy: "ask the operator for a policy with longer files",
         guessed: true,
     },
