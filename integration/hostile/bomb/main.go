@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -22,8 +23,8 @@ func main() {
 	case "memory": // one process
 		grow(64 << 20)
 	case "memories": // many, each below its own limit
-		self(16, "memory-child")
-		select {}
+		self(6, "memory-child")
+		forever()
 	case "memory-child":
 		grow(4 << 20)
 	case "disk": // the page cache of a tmpfs is its memory
@@ -83,10 +84,10 @@ func main() {
 				}
 			}()
 		}
-		select {}
+		forever()
 	case "stop": // SIGTERM is ignored, nothing is done
 		signal.Ignore(syscall.SIGTERM)
-		select {}
+		forever()
 	case "tick": // prints, so that it is not silent
 		for {
 			fmt.Println("tick")
@@ -94,10 +95,21 @@ func main() {
 		}
 	case "sleep":
 		time.Sleep(time.Hour)
-	case "crash":
-		signal.Reset()
+	case "crash": // the first process cannot be ended by its own signals, so another one crashes
+		command := exec.Command(os.Args[0], "crash-child")
+		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+		fmt.Println(command.Run())
+	case "crash-child":
+		debug.SetTraceback("crash") // ends with SIGABRT, which dumps core
 		var nothing *int
 		*nothing = 1
+	}
+}
+
+// forever waits; Go's runtime ends a program in which nothing can ever happen.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 

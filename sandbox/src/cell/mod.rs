@@ -162,7 +162,7 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     let folders = at.done(Step::Places, mounts::places(plan))?;
     at.done(Step::Names, ids::set_names())?; // needs CAP_SYS_ADMIN
     at.done(Step::Seal, mounts::seal(plan))?; // nothing can be added to the root below this line
-    at.done(Step::Relay, talk.opened(listener, folders))?; // waits until the relay lives
+    at.done(Step::Relay, talk.opened(listener, folders))?; // waits until it was taken
     at.done(Step::Limits, limits::install(plan))?;
     let bits = at.done(Step::Powers, powers::drop_all())?; // no mount can succeed below this line
     at.done(Step::NoNewPrivileges, powers::no_new_privileges())?; // seccomp and Landlock need it

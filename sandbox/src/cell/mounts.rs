@@ -16,7 +16,7 @@ use std::{
 use nix::{
     fcntl::{OFlag, open},
     mount::{MntFlags, umount2},
-    sys::stat::Mode,
+    sys::stat::{Mode, mkdirat},
     unistd::{chdir, fchdir, pivot_root},
 };
 
@@ -36,6 +36,13 @@ const ROOT_OPTIONS: [(&CStr, &CStr); 3] =
     [(c"size", c"64k"), (c"nr_inodes", c"32"), (c"mode", c"0755")];
 /// Largest program that is run in the place of the go command.
 pub(crate) const PROGRAM_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Folders that are opened.
+const FOLDER: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC)
+    .union(OFlag::O_NOFOLLOW);
+/// Names of the build cache's folders are two of these.
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Visible only while the cell is made.
 const SCRATCH: &str = "/scratch";
 const FROZEN: &str = "/frozen";
@@ -103,11 +110,10 @@ pub(super) fn places(plan: &Plan) -> Result<Folders, String> {
         program(plan, file)?;
     }
     fs::remove_dir(SCRATCH).at(SCRATCH)?;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     chdir(place::HOME).at(place::HOME)?;
     Ok(Folders {
-        bin: open(place::BIN, flags, Mode::empty()).at(place::BIN)?,
-        cache: open(place::CACHE, flags, Mode::empty()).at(place::CACHE)?,
+        bin: open(place::BIN, FOLDER, Mode::empty()).at(place::BIN)?,
+        cache: open(place::CACHE, FOLDER, Mode::empty()).at(place::CACHE)?,
     })
 }
 
@@ -149,10 +155,17 @@ fn cache(plan: &Plan) -> Result<(), String> {
     };
     folder("/scratch/work", 0o700)?;
     folder("/scratch/upper", 0o755)?;
+    let upper = open("/scratch/upper", FOLDER, Mode::empty()).at("/scratch/upper")?;
     for byte in 0..=u8::MAX {
         // Made by the cell's own id before the mount, else it may not write into them: those of
         // the lower layer belong to an id that is not mapped.
-        folder(&format!("/scratch/upper/{byte:02x}"), 0o755)?;
+        let name = [
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+            0,
+        ];
+        let name = CStr::from_bytes_with_nul(&name).at("/scratch/upper")?;
+        mkdirat(&upper, name, Mode::from_bits_truncate(0o755)).at("/scratch/upper")?;
     }
     write("/scratch/upper/trim.txt", trimmed.as_bytes())?;
     folder(FROZEN, 0o755)?;

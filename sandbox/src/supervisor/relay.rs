@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
@@ -57,9 +58,7 @@ pub(super) struct Gifts {
 pub(super) fn start(host: &Host, slot: usize, gifts: Gifts) -> io::Result<Relay> {
     let role = ["hotcell", "role", "relay"].map(|word| CString::new(word).expect("no NUL"));
     let exec = Exec::new(c"/proc/self/exe".to_owned(), role.to_vec(), Vec::new());
-    // Namespaces of its own: the listener keeps the one it was made in, and a relay that a cell has
-    // taken over reaches no network, no other socket and no shared memory of the host.
-    match process::fork(libc::CLONE_NEWNET | libc::CLONE_NEWIPC)? {
+    match process::fork(0)? {
         Forked::Parent { pid, pidfd } => Ok(Relay { pid, pidfd }),
         Forked::Child => {
             let failed = become_relay(host, slot, &gifts);
@@ -74,6 +73,10 @@ pub(super) fn start(host: &Host, slot: usize, gifts: Gifts) -> io::Result<Relay>
 
 /// Gives up everything that a relay does not have. The order is that of the cell's init.
 fn become_relay(host: &Host, slot: usize, gifts: &Gifts) -> Result<(), Box<dyn std::error::Error>> {
+    // Namespaces of its own: the listener keeps the one it was made in, and a relay that a cell has
+    // taken over reaches no network, no other socket and no shared memory of the host. Made here
+    // and not by the fork: a network namespace takes milliseconds, in which the loop would wait.
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
     setsid()?;
     process::default_sigpipe()?;
     umask(Mode::from_bits_truncate(0o077));

@@ -86,6 +86,9 @@ impl Cell {
             bin,
             artifact: descriptors.artifact,
         };
+        // Init goes on while the relay starts: who connects before it accepts waits in the backlog,
+        // and without a relay we do not let init execute anything.
+        self.go_on("relay")?;
         let begin = Instant::now();
         let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
         self.lap("start of the relay", begin);
@@ -93,7 +96,6 @@ impl Cell {
         if self.order.request.job == Job::Std {
             self.cache = Some(cache);
         }
-        self.go_on("relay")?;
         self.phase = Phase::Dropping;
         Ok(None)
     }
