@@ -15,20 +15,17 @@ use nix::{
 use super::{Plan, place};
 use crate::sys::{self, process};
 
-/// Least processor time beside others: a build must not make the service slow.
-const NICE: i32 = 19;
-
 /// How many user namespaces may be made below the current one (namespaces(7)).
 const NESTING: &str = "/proc/sys/user/max_user_namespaces";
 
-/// No terminal, no inherited signal state, files of the usual modes, last in the queue.
+/// No terminal, no inherited signal state, files of the usual modes.
 pub(super) fn begin_session() -> Result<(), String> {
     setsid().map_err(|e| format!("setsid: {e}"))?;
     let mask = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
     mask.map_err(|e| format!("sigprocmask: {e}"))?;
     process::default_sigpipe().map_err(|e| format!("sigaction: {e}"))?;
     umask(Mode::from_bits_truncate(0o022));
-    process::set_nice(NICE).map_err(|e| format!("setpriority: {e}"))
+    Ok(())
 }
 
 /// Takes the one id of the cell. Capabilities stay: id 0 is not mapped, so none was taken for it.

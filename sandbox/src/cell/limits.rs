@@ -7,7 +7,10 @@ use nix::{
 };
 
 use super::Plan;
+use crate::sys::process;
 
+/// Least processor time beside others: a build must not make the service slow.
+const NICE: i32 = 19;
 /// Room for one main thread's stack; the kernel's usual value.
 const STACK_BYTES: u64 = 8 * 1024 * 1024;
 /// No file is written below a page, and no program of the host is started for a dump: with zero it
@@ -36,5 +39,6 @@ pub(super) fn install(plan: &Plan) -> Result<(), String> {
         let hard = (value + more).min(hard);
         setrlimit(resource, value, hard).map_err(|e| format!("{resource:?}: {e}"))?;
     }
-    Ok(())
+    // Not before: on a busy machine the rest of the set-up would wait as long as a build does.
+    process::set_nice(NICE).map_err(|e| format!("setpriority: {e}"))
 }

@@ -156,9 +156,9 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     at.done(Step::Session, ids::begin_session())?;
     at.done(Step::Ids, ids::switch(plan))?; // new files must have the cell's id; powers stay
     at.done(Step::Keyrings, ids::leave_keyrings())?; // the new one has the cell's id
-    let nesting = at.done(Step::Nesting, ids::forbid_nesting())?; // the last use of the host's /proc
+    let nesting = at.done(Step::Nesting, ids::forbid_nesting())?; // in the host's /proc
     let listener = at.done(Step::Network, network::listen())?; // needs CAP_NET_ADMIN
-    at.done(Step::Root, mounts::root())?; // needs CAP_SYS_ADMIN, as all mounts
+    at.done(Step::Root, mounts::root(plan))?; // needs CAP_SYS_ADMIN, as all mounts
     let folders = at.done(Step::Places, mounts::places(plan))?;
     at.done(Step::Names, ids::set_names())?; // needs CAP_SYS_ADMIN
     at.done(Step::Seal, mounts::seal(plan))?; // nothing can be added to the root below this line

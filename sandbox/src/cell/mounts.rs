@@ -45,7 +45,8 @@ const FOLDER: OFlag = OFlag::O_RDONLY
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Visible only while the cell is made.
 const SCRATCH: &str = "/scratch";
-const FROZEN: &str = "/frozen";
+const FROZEN: &str = "/scratch/frozen";
+const OWN: &str = "/scratch/own";
 /// The go command sends nothing and counts nothing when its mode file says so
 /// (<https://go.dev/doc/telemetry>); there is no environment variable for it.
 const TELEMETRY: (&str, &str) = ("/home/.config/go/telemetry", "off 2024-01-01\n");
@@ -69,16 +70,26 @@ impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     }
 }
 
-/// Replaces the root by an empty one and lets go of the old.
-pub(super) fn root() -> Result<(), String> {
+/// Replaces the root by an empty one. What is only needed while the cell is made lies below
+/// [`SCRATCH`], the old root too: all of it goes at once in [`places`], as each removal of a mount
+/// waits until no processor looks at the old table.
+pub(super) fn root(plan: &Plan) -> Result<(), String> {
     mount::make_private().at("/")?;
-    let new = mount::new_mount(c"tmpfs", &[], &ROOT_OPTIONS, FLOOR.and(Attributes::NO_EXEC));
-    let new = new.at("tmpfs")?;
+    let no_exec = FLOOR.and(Attributes::NO_EXEC);
+    let new = mount::new_mount(c"tmpfs", &[], &ROOT_OPTIONS, no_exec).at("tmpfs")?;
     mount::attach(new.as_fd(), c"/").at("/")?;
     fchdir(new.as_fd()).at("new root")?;
-    pivot_root(".", ".").at("pivot_root")?;
-    // The old root now lies upon the new one; without it nothing of the host has a name here.
-    umount2(".", MntFlags::MNT_DETACH).at("old root")?;
+    let number = |value: u64| CString::new(value.to_string()).expect("digits hold no NUL");
+    let options = [
+        (c"size", &*number(plan.scratch_bytes)),
+        (c"nr_inodes", &*number(plan.policy.limits().scratch_inodes)),
+        (c"mode", c"0755"),
+    ];
+    let all = mount::new_mount(c"tmpfs", &[], &options, no_exec).at("tmpfs")?;
+    folder("scratch", 0o755)?;
+    mount::attach(all.as_fd(), c"scratch").at(SCRATCH)?;
+    folder("scratch/old", 0o755)?;
+    pivot_root(".", "scratch/old").at("pivot_root")?;
     chdir("/").at("/")
 }
 
@@ -109,6 +120,8 @@ pub(super) fn places(plan: &Plan) -> Result<Folders, String> {
     if let Some(file) = &plan.program {
         program(plan, file)?;
     }
+    // With the old root: below this line nothing of the host has a name here.
+    umount2(SCRATCH, MntFlags::MNT_DETACH).at(SCRATCH)?;
     fs::remove_dir(SCRATCH).at(SCRATCH)?;
     chdir(place::HOME).at(place::HOME)?;
     Ok(Folders {
@@ -119,16 +132,6 @@ pub(super) fn places(plan: &Plan) -> Result<Folders, String> {
 
 /// Home, temporary files and caches: one limited file system, shown at two places.
 fn scratch(plan: &Plan) -> Result<(), String> {
-    let number = |value: u64| CString::new(value.to_string()).expect("digits hold no NUL");
-    let options = [
-        (c"size", &*number(plan.scratch_bytes)),
-        (c"nr_inodes", &*number(plan.policy.limits().scratch_inodes)),
-        (c"mode", c"0755"),
-    ];
-    let all =
-        mount::new_mount(c"tmpfs", &[], &options, FLOOR.and(Attributes::NO_EXEC)).at("tmpfs")?;
-    folder(SCRATCH, 0o755)?;
-    mount::attach(all.as_fd(), c"/scratch").at(SCRATCH)?;
     for (kind, from, to) in [
         (PlaceKind::Home, c"/scratch/home", place::HOME),
         (PlaceKind::Tmp, c"/scratch/tmp", place::TMP),
@@ -142,8 +145,7 @@ fn scratch(plan: &Plan) -> Result<(), String> {
         folder(path, 0o755)?;
     }
     write(&format!("{}/mode", TELEMETRY.0), TELEMETRY.1.as_bytes())?;
-    cache(plan)?;
-    umount2(SCRATCH, MntFlags::MNT_DETACH).at(SCRATCH)
+    cache(plan)
 }
 
 /// The build cache; with a frozen one below, what is new goes to an upper layer of our own.
@@ -169,17 +171,15 @@ fn cache(plan: &Plan) -> Result<(), String> {
     }
     write("/scratch/upper/trim.txt", trimmed.as_bytes())?;
     folder(FROZEN, 0o755)?;
-    mount::attach(frozen.as_fd(), c"/frozen").at(FROZEN)?;
+    mount::attach(frozen.as_fd(), c"/scratch/frozen").at(FROZEN)?;
     let options = [
-        (c"lowerdir", c"/frozen"),
+        (c"lowerdir", c"/scratch/frozen"),
         (c"upperdir", c"/scratch/upper"),
         (c"workdir", c"/scratch/work"),
     ];
     let wanted = attributes(&plan.policy, PlaceKind::Cache);
     let layers = mount::new_mount(c"overlay", &[c"userxattr"], &options, wanted).at("overlay")?;
-    mount::attach(layers.as_fd(), c"/home/cache").at(place::CACHE)?;
-    umount2(FROZEN, MntFlags::MNT_DETACH).at(FROZEN)?;
-    fs::remove_dir(FROZEN).at(FROZEN)
+    mount::attach(layers.as_fd(), c"/home/cache").at(place::CACHE)
 }
 
 /// Copies the program into a file system of its own and shows it as one read-only file.
@@ -187,23 +187,24 @@ fn program(plan: &Plan, file: &OwnedFd) -> Result<(), String> {
     let size = CString::new((PROGRAM_BYTES_MAX + 64 * 1024).to_string()).expect("digits");
     let options = [(c"size", &*size), (c"nr_inodes", c"8"), (c"mode", c"0755")];
     let own = mount::new_mount(c"tmpfs", &[], &options, FLOOR).at("tmpfs")?;
-    mount::attach(own.as_fd(), c"/scratch").at(SCRATCH)?;
+    folder(OWN, 0o755)?;
+    mount::attach(own.as_fd(), c"/scratch/own").at(OWN)?;
     let mut from = File::from(file.try_clone().at(place::PROGRAM)?);
     let mut to = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o555)
-        .open("/scratch/program")
+        .open("/scratch/own/program")
         .at(place::PROGRAM)?;
     io::Seek::rewind(&mut from).at(place::PROGRAM)?;
     io::copy(&mut from.take(PROGRAM_BYTES_MAX), &mut to).at(place::PROGRAM)?;
     drop(to); // a file that is open for writing cannot be executed
-    let shown = mount::clone_tree(nix::fcntl::AT_FDCWD, c"/scratch/program").at(place::PROGRAM)?;
+    let shown =
+        mount::clone_tree(nix::fcntl::AT_FDCWD, c"/scratch/own/program").at(place::PROGRAM)?;
     mount::restrict(shown.as_fd(), attributes(&plan.policy, PlaceKind::Program))
         .at(place::PROGRAM)?;
     write(place::PROGRAM, b"")?;
-    mount::attach(shown.as_fd(), c"/program").at(place::PROGRAM)?;
-    umount2(SCRATCH, MntFlags::MNT_DETACH).at(SCRATCH)
+    mount::attach(shown.as_fd(), c"/program").at(place::PROGRAM)
 }
 
 /// Makes the root read-only.
