@@ -15,6 +15,7 @@ mod inside;
 mod kill;
 mod kill_anywhere;
 mod known_sums;
+mod limits;
 mod pgo;
 mod plan;
 mod rootless;
