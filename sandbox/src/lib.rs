@@ -2,9 +2,11 @@
 //!
 //! - [`policy`]: what a cell may do, as data; [`policy::builtin`], [`policy::Policy::limits`].
 //! - [`supervisor`]: [`supervisor::run`] is the role `supervise`.
+//! - [`direct`]: reads past the page cache, for checks of what is kept.
 //! - [`wire`], [`channel`]: how the asker speaks with it; [`inherit`]: a role's own sockets.
 mod cell;
 pub mod channel;
+pub mod direct;
 pub mod inherit;
 pub mod policy;
 pub mod privilege;

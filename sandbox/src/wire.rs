@@ -44,6 +44,12 @@ pub enum Request {
         /// A name from [`Reply::Trees`].
         tree: String,
     },
+    /// Read a tree, through the page cache and past it, and compare it with its manifest.
+    /// Answered by [`Reply::Verified`] or [`Reply::PutAway`].
+    Verify {
+        /// A name from [`Reply::Trees`].
+        tree: String,
+    },
 }
 
 /// One cell with one job.
@@ -109,6 +115,8 @@ pub enum CancelReason {
     Request,
     /// The relay is gone.
     Relay,
+    /// What it ran on is not what it was; see [`Reply::PutAway`].
+    PutAway,
 }
 
 /// What the supervisor says.
@@ -164,6 +172,43 @@ pub enum Reply {
         /// Which one.
         tree: String,
     },
+    /// The tree is what it was.
+    Verified {
+        /// Which one.
+        tree: String,
+        /// What was read.
+        check: Check,
+    },
+    /// A tree is not what it was. It was put away; its cells were ended; nothing uses it again.
+    /// Also sent unasked: somebody must look.
+    PutAway(PutAway),
+}
+
+/// What a check of a tree has read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Files.
+    pub files: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Why they, or some of them, were only read through the page cache.
+    pub not_past_cache: Option<String>,
+}
+
+/// A tree that was put away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutAway {
+    /// The name that it had.
+    pub tree: String,
+    /// What it was, for people.
+    pub title: String,
+    /// The digest that it had.
+    pub digest: String,
+    /// The difference, in a sentence without a full stop.
+    pub why: String,
+    /// Seconds since 1970 when it was last found to be what it was: what was built since is in
+    /// doubt.
+    pub sound_s: u64,
 }
 
 /// A policy that the supervisor has compiled.
@@ -188,6 +233,10 @@ pub struct Tree {
     pub bytes: u64,
     /// Seconds since 1970 of the last cell that used it.
     pub used_s: u64,
+    /// Seconds since 1970 when every byte was last found to be what it was; 0: a check is due.
+    pub checked_s: u64,
+    /// Why no cell uses it any more; then the name begins with `quarantine/`.
+    pub put_away: Option<String>,
 }
 
 /// How a cell ended. Codes are stable; each has a remedy in `hotcell::build::ending`.

@@ -30,6 +30,9 @@ use crate::{
 /// After a cell's end its relay has so long to hand over what is left and to pass the gate.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Code of a binary that is not what its cell was given.
+pub(super) const GATE_ALARM: &str = "build_info";
+
 /// Limits that the asker watches over; the supervisor has its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
@@ -313,7 +316,7 @@ pub(super) fn summary(policy: &str, ending: &str, report: &Report) -> super::Cel
 fn gate_refused(why: String, alarm: bool) -> Failure {
     let (code, class, remedy) = if alarm {
         (
-            "build_info",
+            GATE_ALARM,
             FailureClass::Verify,
             "keep the module's zip: somebody must look at this",
         )

@@ -263,6 +263,12 @@ fn of_cancel(why: CancelReason, failed: &Failed) -> Failure {
                 "look at the module and at the Go release",
             )
         }
+        CancelReason::PutAway => failure(
+            "store_changed",
+            FailureClass::Busy,
+            "the SDK or the frozen standard library of the build is not what it was".to_owned(),
+            "ask again: it is fetched afresh; the operator has to look at the store",
+        ),
         CancelReason::Relay => failure(
             "relay_gone",
             FailureClass::Internal,

@@ -81,6 +81,12 @@ impl Executor for Engine {
         })
     }
 
+    fn alarms(&self) -> Vec<String> {
+        let mut all = self.supervise().alarms();
+        all.append(&mut self.fetch().alarms());
+        all
+    }
+
     fn build(
         &self,
         key: BuildKey,

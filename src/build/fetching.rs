@@ -19,6 +19,8 @@ use crate::{
 /// Answers that wait for one asker. A download reports progress several times a second; an asker
 /// that does not read holds the fetcher's socket back, so everybody reads at once.
 const ANSWERS_MAX: usize = 256;
+/// Most alarms that are kept; they have one cause.
+const ALARMS_MAX: usize = 100;
 /// Modules of a lock file in one message: 100 of 400 bytes are far below a message's maximum.
 const LOCK_MODULES_MAX: usize = 100;
 
@@ -28,6 +30,7 @@ pub struct Fetch {
     channel: AsyncChannel,
     next: AtomicU64,
     waiting: Mutex<Option<HashMap<u64, mpsc::Sender<Arrived>>>>,
+    alarms: Mutex<Vec<String>>,
 }
 
 /// An answer with its descriptor, if it has one.
@@ -55,6 +58,7 @@ impl Fetch {
             channel,
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
+            alarms: Mutex::default(),
         });
         let serving = Arc::clone(&this);
         tokio::spawn(async move { serving.serve().await });
@@ -63,6 +67,14 @@ impl Fetch {
 
     async fn serve(&self) {
         while let Ok(Some((response, descriptors))) = self.channel.receive::<Response>().await {
+            if let Answer::PutAway { sentence } = response.answer {
+                tracing::error!("{sentence}; it was put away");
+                let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+                if alarms.len() < ALARMS_MAX {
+                    alarms.push(sentence);
+                }
+                continue;
+            }
             let asker = self
                 .waiting()
                 .as_ref()
@@ -84,6 +96,12 @@ impl Fetch {
             }
         }
         *self.waiting() = None; // wakes everybody
+    }
+
+    /// Files of the module cache that were not what they were: a person must look.
+    pub fn alarms(&self) -> Vec<String> {
+        let alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.clone()
     }
 
     /// Asks; answers come through the handle.

@@ -40,6 +40,12 @@ pub trait Executor: Send + Sync + 'static {
     /// Known versions of a module, newest first, and warnings about it.
     fn versions(&self, module: ModulePath) -> BoxFuture<'_, Result<Versions, Failure>>;
 
+    /// What a person must look at, a sentence each: things that were found to be changed and were
+    /// put away. Empty when all is well.
+    fn alarms(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Builds `key`, writes the binary to `artifact` (empty, writable) and says what was built.
     /// Dropping the future ends the cell. Progress is lossy: a full channel drops it.
     fn build(

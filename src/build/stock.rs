@@ -35,6 +35,8 @@ impl Engine {
         }
         let making = self.making(&format!("sdk {go}"));
         let _one_at_a_time = making.lock().await;
+        let lost = self.supervise().take_lost();
+        self.sdks().retain(|_, h1| !lost.contains(h1));
         let known = self.sdks().get(&go).cloned();
         if let Some(h1) = known {
             return Ok(h1);

@@ -5,6 +5,7 @@
 
 mod build;
 mod cell;
+mod check;
 mod get;
 mod local;
 mod lock;

@@ -1,8 +1,9 @@
 //! `hotcell toolchain`: Go SDKs in the store of this person.
 
 use clap::{Args, Subcommand};
+use hotcell_sandbox::wire::Tree;
 
-use super::{Network, Stop, local::Local, print, progress};
+use super::{Network, Stop, check, local::Local, print, progress};
 use crate::{
     build::{Engine, Executor},
     fetch::wire::{Answer, Ask},
@@ -16,9 +17,20 @@ pub(super) enum Toolchain {
         /// All releases that the module proxy has
         #[arg(long)]
         all: bool,
+        /// One JSON document on stdout
+        #[arg(long, conflicts_with = "all")]
+        json: bool,
     },
     /// Fetch, verify and adopt a release
     Fetch(Which),
+    /// Read SDKs, frozen caches and module files again, through the page cache and past it
+    Verify {
+        /// go1.26.8: this release and what it made only
+        release: Option<String>,
+        /// One JSON document on stdout
+        #[arg(long)]
+        json: bool,
+    },
     /// Delete a release and the caches that belong to it
     Remove(Which),
 }
@@ -33,6 +45,7 @@ impl Toolchain {
     pub(super) fn run(self, network: &Network) -> Result<(), Stop> {
         let query = match &self {
             Self::Fetch(which) | Self::Remove(which) => Some(GoQuery::parse(&which.release)?),
+            Self::Verify { release, .. } => release.as_deref().map(GoQuery::parse).transpose()?,
             Self::List { .. } => None,
         };
         let local = Local::start(network, None, false)?;
@@ -44,8 +57,10 @@ impl Toolchain {
             match (self, go) {
                 (Self::Fetch(_), Some(go)) => fetch(&engine, go).await,
                 (Self::Remove(_), Some(go)) => remove(&engine, go).await,
-                (Self::List { all: true }, _) => list_all(&engine).await,
-                _ => list(&engine).await,
+                (Self::Verify { json, .. }, go) => check::run(&engine, go, json).await,
+                (Self::List { all: true, .. }, _) => list_all(&engine).await,
+                (Self::List { json, .. }, _) => list(&engine, json).await,
+                (Self::Fetch(_) | Self::Remove(_), None) => Ok(()), // clap asks for a release
             }
         })
     }
@@ -59,14 +74,22 @@ async fn fetch(engine: &Engine, go: GoVersion) -> Result<(), Stop> {
     print(format_args!("{go}\t{}", result?))
 }
 
-async fn list(engine: &Engine) -> Result<(), Stop> {
-    for tree in trees(engine).await? {
-        print(format_args!(
-            "{}\t{}\t{} MiB",
-            tree.title,
-            tree.digest,
-            tree.bytes >> 20
-        ))?;
+async fn list(engine: &Engine, as_json: bool) -> Result<(), Stop> {
+    let trees = trees(engine).await?;
+    if as_json {
+        return print(serde_json::json!({ "trees": trees }));
+    }
+    for tree in trees {
+        let Tree {
+            title,
+            digest,
+            bytes,
+            ..
+        } = &tree;
+        match &tree.put_away {
+            None => print(format_args!("{title}\t{digest}\t{} MiB", bytes >> 20))?,
+            Some(why) => print(format_args!("{title}\t{digest}\tPUT AWAY: {why}"))?,
+        }
     }
     Ok(())
 }
@@ -101,7 +124,7 @@ async fn remove(engine: &Engine, go: GoVersion) -> Result<(), Stop> {
     }
 }
 
-async fn trees(engine: &Engine) -> Result<Vec<hotcell_sandbox::wire::Tree>, Stop> {
+pub(super) async fn trees(engine: &Engine) -> Result<Vec<Tree>, Stop> {
     engine
         .supervise()
         .trees()

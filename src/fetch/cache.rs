@@ -9,6 +9,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -18,6 +19,9 @@ use crate::{spec::hex, sumdb::TileCache};
 
 /// Longest text that is kept in the cache: a record of the checksum database, or a tile.
 const SMALL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Most sentences that wait; they have one cause.
+const TOLD_MAX: usize = 100;
 
 /// What the cache holds; each kind has its own folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::GoMod, Self::Zip, Self::Sums, Self::Tile];
+    pub(super) const ALL: [Self; 4] = [Self::GoMod, Self::Zip, Self::Sums, Self::Tile];
 
     /// Whether a reader checks the content anyway. Then it need not be on disk before its name is:
     /// what a power cut leaves of it is fetched again.
@@ -41,7 +45,7 @@ impl Kind {
         self != Self::Zip
     }
 
-    fn folder(self) -> &'static str {
+    pub(super) fn folder(self) -> &'static str {
         match self {
             Self::GoMod => "mod",
             Self::Zip => "zip",
@@ -63,6 +67,10 @@ pub(super) fn name_of(text: &str) -> Name {
 #[derive(Debug)]
 pub(super) struct Cache {
     root: PathBuf,
+    /// Sentences for a person that nobody has taken yet.
+    told: Mutex<Vec<String>>,
+    /// Rings when there is one.
+    pub(super) bell: tokio::sync::Notify,
 }
 
 impl Cache {
@@ -71,6 +79,8 @@ impl Cache {
         fs::create_dir_all(root.join("tmp"))?;
         let cache = Self {
             root: root.to_path_buf(),
+            told: Mutex::default(),
+            bell: tokio::sync::Notify::new(),
         };
         cache.delete_abandoned()?;
         Ok(cache)
@@ -90,7 +100,11 @@ impl Cache {
         Ok(())
     }
 
-    fn path(&self, kind: Kind, name: &str) -> PathBuf {
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn path(&self, kind: Kind, name: &str) -> PathBuf {
         self.root.join(kind.folder()).join(&name[..2]).join(name)
     }
 
@@ -162,6 +176,21 @@ impl Cache {
         self.publish(new, kind, name)
     }
 
+    /// Has a sentence told to a person.
+    pub(super) fn tell(&self, sentence: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < TOLD_MAX {
+            told.push(sentence);
+        }
+        drop(told);
+        self.bell.notify_one();
+    }
+
+    /// The sentences that nobody has taken yet.
+    pub(super) fn take_told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Bytes of all files with a final name.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         Ok(self.files()?.iter().map(|file| file.bytes).sum())
@@ -190,7 +219,7 @@ impl Cache {
         Ok(())
     }
 
-    fn files(&self) -> io::Result<Vec<CachedFile>> {
+    pub(super) fn files(&self) -> io::Result<Vec<CachedFile>> {
         let mut files = Vec::new();
         for kind in Kind::ALL {
             let Ok(folders) = fs::read_dir(self.root.join(kind.folder())) else {
@@ -216,9 +245,9 @@ impl Cache {
     }
 }
 
-struct CachedFile {
-    path: PathBuf,
-    bytes: u64,
+pub(super) struct CachedFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
     used: SystemTime,
 }
 

@@ -6,6 +6,7 @@
 //! verified, and never ask upstream for a module outside a session's closure on a relay's behalf.
 
 mod cache;
+mod check;
 mod closure;
 mod error;
 mod gomod;

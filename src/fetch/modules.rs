@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     cache::{Cache, Kind, Temporary, name_of},
+    check,
     error::FetchError,
 };
 use crate::{
@@ -162,6 +163,9 @@ impl Modules {
                     content,
                 ));
             }
+            drop(file);
+            self.cache
+                .put_away(Kind::GoMod, &name, "has other bytes than its name says")?;
         }
         let content = self.proxy.go_mod(module).await?;
         let found = h1_of_go_mod(&content);
@@ -179,12 +183,28 @@ impl Modules {
         ))
     }
 
+    /// A zip of the cache, read once more: hashing costs a hundredth of compiling what it holds.
+    async fn cached_zip(&self, name: &str) -> Result<Option<File>, FetchError> {
+        let (cache, name) = (Arc::clone(&self.cache), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let Some(file) = cache.get(Kind::Zip, &name)? else {
+                return Ok(None);
+            };
+            if check::is_named(Kind::Zip, &name, &file)? {
+                return Ok(Some(file));
+            }
+            cache.put_away(Kind::Zip, &name, "has other bytes than its name says")?;
+            Ok::<_, io::Error>(None)
+        });
+        Ok(read.await??)
+    }
+
     /// The verified zip in its canonical form.
     pub(super) async fn zip(&self, module: &ModuleVersion) -> Result<Verified, FetchError> {
         let h1 = self.sums(module).await?.zip;
         let name = h1.hex();
         let _flight = self.flight(format!("zip {name}")).await;
-        if let Some(file) = self.cache.get(Kind::Zip, &name)? {
+        if let Some(file) = self.cached_zip(&name).await? {
             let bytes = file.metadata()?.len();
             return Ok(Verified { file, bytes, h1 });
         }

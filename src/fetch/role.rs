@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     cache::Cache,
+    check::{self, Round},
     closure::Closure,
     error::FetchError,
     modules::Modules,
@@ -39,6 +40,8 @@ const SESSIONS_MAX: usize = 512;
 const LOCK_MODULES_MAX: usize = super::closure::GO_MODS_MAX;
 /// Lock files that are being received at once.
 const LOCKS_MAX: usize = 16;
+/// Most sentences about changed files in one answer.
+const PUT_AWAY_MAX: usize = 100;
 /// How long a list of Go releases is believed; a new release is no emergency.
 const RELEASES_FOR: Duration = Duration::from_secs(60);
 
@@ -172,6 +175,7 @@ impl Role {
             source,
         };
         let cache = Arc::new(Cache::open(&config.folder).map_err(failed)?);
+        cache.tell_put_away().map_err(failed)?;
         let database = Database::parse(config.sumdb.as_deref())?;
         let tiles = Arc::clone(&cache) as Arc<dyn crate::sumdb::TileCache>;
         let sumdb = Sumdb::open(database, &proxy, config.folder.join("sumdb"), tiles)?;
@@ -192,6 +196,9 @@ impl Role {
 
     /// Takes questions until the asker is gone.
     pub(super) async fn serve(self: Arc<Self>) -> Result<(), RoleError> {
+        let mut background = tokio::task::JoinSet::new(); // ends with this function
+        background.spawn(Arc::clone(&self).tell());
+        background.spawn(Arc::clone(&self).check());
         let permits = Arc::new(Semaphore::new(WORK_MAX));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
@@ -222,6 +229,40 @@ impl Role {
                         }
                         drop(permit);
                     }));
+                }
+            }
+        }
+    }
+
+    /// Tells what was put away, as soon as it was.
+    async fn tell(self: Arc<Self>) {
+        let asker = Asker {
+            control: Arc::clone(&self.control),
+            id: 0,
+        };
+        loop {
+            for sentence in self.modules.cache.take_told() {
+                tracing::error!("{sentence}");
+                asker.say(Answer::PutAway { sentence }, None).await;
+            }
+            self.modules.cache.bell.notified().await;
+        }
+    }
+
+    /// Reads a part of the cache every minute.
+    async fn check(self: Arc<Self>) {
+        let mut cursor = check::random_cursor(self.modules.cache.root());
+        loop {
+            tokio::time::sleep(check::ROUND_EVERY).await;
+            let (cache, from) = (Arc::clone(&self.modules.cache), cursor.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let mut cursor = from;
+                cache.check_part(&mut cursor).map(|_| cursor)
+            });
+            match read.await.map_err(io::Error::other) {
+                Ok(Ok(next)) => cursor = next,
+                Ok(Err(error)) | Err(error) => {
+                    tracing::warn!(%error, "cannot check the module cache");
                 }
             }
         }
@@ -337,6 +378,15 @@ impl Role {
             Ask::SdkAdopted { go } => {
                 self.sdks.adopted(GoVersion::parse(&go)?).await?;
                 Answer::Done
+            }
+            Ask::Verify => {
+                let cache = Arc::clone(&self.modules.cache);
+                let read = tokio::task::spawn_blocking(move || cache.check_all());
+                let Round { check, put_away } = read.await??;
+                Answer::Verified {
+                    check,
+                    put_away: put_away.into_iter().take(PUT_AWAY_MAX).collect(),
+                }
             }
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

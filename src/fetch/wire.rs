@@ -4,6 +4,7 @@
 //! A relay's socket is a *session*: it belongs to one plan, and `fetch` itself keeps the closure of
 //! that plan, so that a relay under an attacker's control reaches nothing outside it either.
 
+use hotcell_sandbox::wire::Check;
 use serde::{Deserialize, Serialize};
 
 /// From the asker to `fetch`; every request has an `id` that its answers carry.
@@ -66,6 +67,8 @@ pub enum Ask {
         /// `go1.26.8`
         go: String,
     },
+    /// Read every file of the module cache, through the page cache and past it.
+    Verify,
     /// Files of the module cache for the disk budget.
     Usage,
     /// Delete least recently used files of the module cache until it holds at most so much.
@@ -173,6 +176,18 @@ pub enum Answer {
     Usage {
         /// Bytes.
         bytes: u64,
+    },
+    /// All files were read.
+    Verified {
+        /// Those that are what they were.
+        check: Check,
+        /// A sentence for each of the others, at most 100.
+        put_away: Vec<String>,
+    },
+    /// Unasked, with the number 0: a file was not what it was and will not be used again.
+    PutAway {
+        /// For a person.
+        sentence: String,
     },
     /// It did not work.
     Trouble(Trouble),

@@ -47,6 +47,8 @@ pub struct Gauges {
     pub running: usize,
     /// Whether the log takes entries.
     pub live: bool,
+    /// SDKs, frozen caches and module files that were not what they were.
+    pub put_away: usize,
 }
 
 impl Metrics {
@@ -89,11 +91,13 @@ impl Metrics {
             text.head(name, "counter", help);
             text.line(name, "", value.load(Relaxed));
         }
+        let put_away = "Stored things that were found changed and put away: look now.";
         let live = "1 when the log takes entries, 0 when it is fenced.";
         for (name, help, value) in [
             ("jobs_waiting", "Jobs in the queue.", gauges.waiting),
             ("builds_running", "Builds that run now.", gauges.running),
             ("log_live", live, gauges.live.into()),
+            ("store_put_away", put_away, gauges.put_away),
         ] {
             text.head(name, "gauge", help);
             text.line(name, "", u64::try_from(value).unwrap_or(u64::MAX));
@@ -199,6 +203,7 @@ mod tests {
             waiting: 3,
             running: 1,
             live: true,
+            put_away: 2,
         });
         for line in [
             "hotcell_builds_total{ending=\"success\"} 1",
@@ -207,6 +212,7 @@ mod tests {
             "hotcell_http_requests_total{status=\"2xx\"} 1",
             "hotcell_jobs_waiting 3",
             "hotcell_log_live 1",
+            "hotcell_store_put_away 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -130,6 +130,7 @@ async fn icon() -> Response {
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
     let mismatches = app.catalogue.mismatches().await;
+    let alarms = app.executor.alarms();
     let (status, log) = match (app.ledger.health(), &mismatches) {
         (_, Err(_)) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -141,6 +142,10 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
             format!("log: fenced: {why}\nremedy: {remedy}"),
         ),
     };
+    let status = match alarms.is_empty() {
+        true => status,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
     let word = if status == StatusCode::OK {
         "ok"
     } else {
@@ -149,6 +154,13 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
     let mut text = format!("{word}\n{log}\n");
     if let Ok(count @ 1..) = mismatches {
         text += &format!("mismatches: {count}\n");
+    }
+    for alarm in &alarms {
+        text += &format!("alarm: {alarm}\n");
+    }
+    if !alarms.is_empty() {
+        text += "remedy: stop the service, look at store/quarantine and fetch/quarantine below \
+                 the data folder, remove what lies there, start again\n";
     }
     for note in &app.notes {
         text += &format!("note: {note}\n");
@@ -163,6 +175,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         waiting: app.queue.waiting(),
         running: app.queue.running(),
         live: app.ledger.health() == Health::Live,
+        put_away: app.executor.alarms().len(),
     };
     let mut response = answer::plain(app.metrics.text(gauges));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

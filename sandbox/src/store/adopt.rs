@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The module that Go SDKs come as, for this machine.
-fn prefix(go: &str) -> String {
+pub(super) fn prefix(go: &str) -> String {
     format!("golang.org/toolchain@v0.0.1-{go}.linux-amd64")
 }
 

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use super::{At as _, StoreError};
 
 /// Deepest folder; an SDK has 14.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 /// Most files and folders; an SDK has 17,000, a frozen cache 3,000.
 const ENTRIES_MAX: usize = 100_000;
 /// Most bytes of all files; an SDK has 270 MB, a frozen cache 170 MB.
@@ -92,7 +92,7 @@ fn refuse<T>(path: &str, why: &str) -> Result<T, StoreError> {
 }
 
 /// Opens one name of a folder without following anything.
-fn open_beneath(at: BorrowedFd<'_>, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(super) fn open_beneath(at: BorrowedFd<'_>, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
         .resolve(

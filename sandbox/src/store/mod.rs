@@ -10,28 +10,34 @@ mod adopt;
 mod copy;
 mod freeze;
 mod hash1;
+mod quarantine;
+mod schedule;
+mod staged;
+mod verify;
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use nix::{
     fcntl::{Flock, FlockArg, OFlag, open},
     sys::stat::Mode,
-    unistd::syncfs,
 };
 use serde::{Deserialize, Serialize};
 
 pub(crate) use adopt::adopt;
 pub(crate) use freeze::freeze;
 pub(crate) use hash1::digest_hex;
+pub(crate) use quarantine::{known as known_put_away, put_away, remove as remove_put_away};
+pub(crate) use schedule::{due, mark_sound, mark_suspect, suspects};
+pub(crate) use verify::{Verdict, verify};
 
 use crate::{
     policy::{hex, sha256_hex},
@@ -39,12 +45,16 @@ use crate::{
     wire::Tree,
 };
 use copy::Entry;
+use quarantine::seconds;
+use staged::Staged;
 
 const STAGING: &str = "staging";
 /// Locked by every supervisor that works in the store; holds nothing.
 const LOCK: &str = "lock";
 const MANIFEST: &str = "manifest";
 const USED: &str = "used";
+/// Its time is when the tree was last found to be what it was; see [`schedule`].
+const CHECKED: &str = "checked";
 /// Longest first line of a manifest.
 const HEADER_BYTES_MAX: u64 = 4096;
 /// Most trees that are listed; each has at least some 100 MB.
@@ -189,13 +199,14 @@ pub(crate) fn open_here() -> Result<Presence, StoreError> {
             (shared.map_err(|(_, errno)| errno).at(LOCK)?, false)
         }
     };
+    quarantine::finish()?; // before the rest of a half-moved tree is taken for a leftover
     make_folders(alone)?;
     lock.relock(FlockArg::LockShared).at(LOCK)?;
     Ok(Presence(lock))
 }
 
 fn make_folders(alone: bool) -> Result<(), StoreError> {
-    for kind in [Kind::Sdk, Kind::Std] {
+    for kind in schedule::KINDS {
         let folder = kind.word();
         DirBuilder::new()
             .recursive(true)
@@ -262,15 +273,40 @@ pub(crate) fn mount(name: &Name, attributes: Attributes) -> Result<OwnedFd, Stor
 
 /// Notes that a tree was used now; lost in a crash, which only makes it look older.
 pub(crate) fn mark_used(name: &Name) -> Result<(), StoreError> {
-    let path = name.beside(USED);
+    mark(name, USED)
+}
+
+fn mark(name: &Name, extension: &str) -> Result<(), StoreError> {
+    let path = name.beside(extension);
     let file = File::create(&path).at(&path)?;
     file.set_modified(SystemTime::now()).at(&path)
 }
 
-/// All trees.
+/// Names of all that has a manifest, readable or not.
+fn names() -> Result<Vec<Name>, StoreError> {
+    let mut all = Vec::new();
+    for kind in schedule::KINDS {
+        let folder = kind.word();
+        for entry in fs::read_dir(folder).at(folder)? {
+            let path = entry.at(folder)?.path();
+            if path.extension().is_some_and(|it| it == MANIFEST) {
+                all.extend(Name::parse(&path.with_extension("").to_string_lossy()));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Seconds since 1970 of a mark; 0 when there is none.
+fn marked(name: &Name, extension: &str) -> u64 {
+    let marked = fs::metadata(name.beside(extension)).and_then(|meta| meta.modified());
+    marked.map_or(0, seconds)
+}
+
+/// All trees, those that were put away last.
 pub(crate) fn trees() -> Result<Vec<Tree>, StoreError> {
     let mut all = Vec::new();
-    for kind in [Kind::Sdk, Kind::Std] {
+    for kind in schedule::KINDS {
         let folder = kind.word();
         for entry in fs::read_dir(folder).at(folder)? {
             let entry = entry.at(folder)?;
@@ -280,20 +316,21 @@ pub(crate) fn trees() -> Result<Vec<Tree>, StoreError> {
             let Some(header) = header(&name) else {
                 continue;
             };
-            let used = fs::metadata(name.beside(USED)).and_then(|meta| meta.modified());
-            let used = used.unwrap_or(UNIX_EPOCH).duration_since(UNIX_EPOCH);
             all.push(Tree {
                 name: name.to_string(),
                 title: header.title,
                 digest: header.digest,
                 bytes: header.bytes,
-                used_s: used.map_or(0, |since| since.as_secs()),
+                used_s: marked(&name, USED),
+                checked_s: marked(&name, CHECKED),
+                put_away: None,
             });
             if all.len() == TREES_MAX {
                 return Ok(all);
             }
         }
     }
+    all.append(&mut quarantine::list()?);
     Ok(all)
 }
 
@@ -303,54 +340,9 @@ pub(crate) fn remove(name: &Name) -> Result<(), StoreError> {
     // The manifest goes first: a folder without one is deleted at the next start.
     delete(&name.beside(MANIFEST))?;
     delete(&name.beside(USED))?;
+    delete(&name.beside(CHECKED))?;
     fs::rename(name.folder(), &away).at(name.folder())?;
     delete(&away)
-}
-
-/// A tree in the making, deleted again unless it is published.
-struct Staged {
-    folder: PathBuf,
-}
-
-impl Staged {
-    fn new(name: &Name) -> Result<(Self, OwnedFd), StoreError> {
-        let unique = format!("{}-{}-{}", name.kind.word(), name.hex, std::process::id());
-        let folder = Path::new(STAGING).join(unique);
-        delete(&folder)?;
-        DirBuilder::new().mode(0o700).create(&folder).at(&folder)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let descriptor = open(&folder, flags, Mode::empty()).at(&folder)?;
-        Ok((Self { folder }, descriptor))
-    }
-
-    /// Makes the tree durable, then visible: first the manifest, then the folder.
-    fn publish(self, name: &Name, header: &Header, lines: &str) -> Result<(), StoreError> {
-        let manifest = self.folder.with_extension(MANIFEST);
-        let mut file = File::create_new(&manifest).at(&manifest)?;
-        let first = serde_json::to_string(header)
-            .map_err(io::Error::from)
-            .at(&manifest)?;
-        file.write_all(format!("{first}\n{lines}").as_bytes())
-            .at(&manifest)?;
-        // One for the file system, as there are 15,000 files. A crash before it leaves staging.
-        syncfs(&file).at(STAGING)?;
-        if name.folder().is_dir() {
-            delete(&manifest)?;
-            return Ok(()); // somebody was faster, with the same content
-        }
-        fs::rename(&manifest, name.beside(MANIFEST)).at(&manifest)?;
-        fs::rename(&self.folder, name.folder()).at(&self.folder)?;
-        mark_used(name)?;
-        let kind = File::open(name.kind.word()).at(name.kind.word())?;
-        kind.sync_all().at(name.kind.word())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // What stays behind is deleted at the next start.
-        let _swept_later = delete(&self.folder);
-    }
 }
 
 /// Lines of a manifest, sorted by path.

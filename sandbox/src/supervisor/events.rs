@@ -13,7 +13,8 @@ use nix::{
 };
 
 use super::{
-    Settings, SupervisorError, cell::Cell, group::GroupLimits, host::Host, request, worker::Worker,
+    Settings, SupervisorError, cell::Cell, checks::Checks, group::GroupLimits, host::Host, request,
+    worker::Worker,
 };
 use crate::{
     channel::{Channel, ChannelError},
@@ -46,6 +47,7 @@ pub(super) struct Supervisor {
     pub(super) settings: Settings,
     pub(super) cells: Vec<Option<Cell>>,
     pub(super) workers: Vec<Worker>,
+    pub(super) checks: Checks,
     pub(super) outbox: VecDeque<Reply>,
 }
 
@@ -72,6 +74,7 @@ impl Supervisor {
             settings,
             cells,
             workers: Vec::new(),
+            checks: Checks::new()?,
             outbox: VecDeque::from([ready]),
         })
     }
@@ -119,6 +122,7 @@ impl Supervisor {
                 }
             }
         }
+        self.look(now);
         Ok(true)
     }
 
@@ -138,7 +142,10 @@ impl Supervisor {
                     groups.remove(group);
                 }
                 match reply {
-                    Some(reply) => self.outbox.push_back(reply),
+                    Some(reply) => {
+                        self.after(slot, &reply);
+                        self.outbox.push_back(reply);
+                    }
                     None => self.freeze(slot),
                 }
             }
@@ -194,7 +201,8 @@ impl Supervisor {
             .map(|(_, cell)| cell.next().saturating_duration_since(now))
             .min();
         // One more, as the rest of a millisecond is cut off.
-        let sleep = next.unwrap_or(SLEEP_MAX).min(SLEEP_MAX) + Duration::from_millis(1);
+        let sleep = next.unwrap_or(SLEEP_MAX).min(self.checks.sleep(now));
+        let sleep = sleep.min(SLEEP_MAX) + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -237,9 +245,13 @@ impl Supervisor {
         match request {
             Request::Cell(request) => {
                 let cell = request.cell;
-                if let Err(why) = self.new_cell(request, descriptors) {
+                if let Err(why) = self.cell_or_hold(request, descriptors) {
                     self.outbox.push_back(refused(Some(cell), None, why));
                 }
+            }
+            Request::Cancel { cell, .. } if self.checks.forget(cell) => {
+                let why = "cancelled before it began".to_owned();
+                self.outbox.push_back(refused(Some(cell), None, why));
             }
             Request::Cancel { cell, why } => {
                 let running = self.cells.iter_mut().flatten();
@@ -260,6 +272,11 @@ impl Supervisor {
                     self.outbox.push_back(refused(None, Some(tree), why));
                 }
             }
+            Request::Verify { tree } => {
+                if let Err(why) = self.verify(&tree) {
+                    self.outbox.push_back(refused(None, Some(tree), why));
+                }
+            }
             Request::Trees => match store::trees() {
                 Ok(trees) => self.list(&trees),
                 Err(error) => self
@@ -270,7 +287,7 @@ impl Supervisor {
         Ok(true)
     }
 
-    fn new_cell(
+    pub(super) fn new_cell(
         &mut self,
         request: CellRequest,
         descriptors: Vec<std::os::fd::OwnedFd>,

@@ -8,6 +8,7 @@
 
 mod cell;
 mod cgroup;
+mod checks;
 mod events;
 mod group;
 mod host;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     events::Supervisor,
     request,
-    worker::{self, Finished, Task, Worker},
+    worker::{self, Done, Finished, Task, Worker},
 };
 use crate::{
     store::{self, Name},
@@ -64,33 +64,53 @@ impl Supervisor {
             return Err("this SDK is being adopted".to_owned());
         }
         self.work(task, folder.as_fd(), |folder| {
-            store::adopt(folder, &name, go, h1)
+            store::adopt(folder, &name, go, h1).map(|()| Done::Nothing)
         })?;
         Ok(false)
     }
 
     pub(super) fn remove(&mut self, tree: &str) -> Result<(), String> {
-        let name = Name::parse(tree).ok_or("there is no such tree")?;
-        store::header(&name).ok_or("there is no such tree")?;
+        let put_away = store::known_put_away(tree).is_some();
+        if !put_away {
+            let name = Name::parse(tree).ok_or("there is no such tree")?;
+            store::header(&name).ok_or("there is no such tree")?;
+            self.is_unused(&name)?;
+        }
+        // A check of another tree is no hindrance.
+        let busy = |task: &Task| match task {
+            Task::Verify { tree: other } => other.to_string() == tree,
+            _ => true,
+        };
+        if self.workers.iter().any(|worker| busy(&worker.task)) {
+            return Err("a tree is being made, checked or removed".to_owned());
+        }
+        let alone = self.settings.presence.is_alone();
+        if !alone.map_err(|error| error.to_string())? {
+            return Err("another hotcell uses the same store".to_owned());
+        }
+        let tree = tree.to_owned();
+        let task = Task::Remove { tree: tree.clone() };
+        let here = File::open(".").map_err(|error| error.to_string())?;
+        self.work(task, here.as_fd(), |_| {
+            match Name::parse(&tree) {
+                Some(name) => store::remove(&name)?,
+                None => store::remove_put_away(&tree)?,
+            }
+            Ok(Done::Nothing)
+        })
+    }
+
+    fn is_unused(&self, name: &Name) -> Result<(), String> {
         let mut orders = self
             .cells
             .iter()
             .flatten()
             .filter(|it| !it.is_over())
             .map(|it| &it.order);
-        if orders.any(|order| order.sdk == name || order.std == name) {
+        if orders.any(|order| order.sdk == *name || order.std == *name) {
             return Err("a cell uses this tree".to_owned());
         }
-        if !self.workers.is_empty() {
-            return Err("another tree is being made or removed".to_owned());
-        }
-        let alone = self.settings.presence.is_alone();
-        if !alone.map_err(|error| error.to_string())? {
-            return Err("another hotcell uses the same store".to_owned());
-        }
-        let task = Task::Remove { tree: name.clone() };
-        let here = File::open(".").map_err(|error| error.to_string())?;
-        self.work(task, here.as_fd(), |_| store::remove(&name))
+        Ok(())
     }
 
     pub(super) fn freeze(&mut self, slot: usize) {
@@ -102,7 +122,7 @@ impl Supervisor {
         let (name, cache) = (cell.order.std.clone(), cell.cache.take());
         let started = match cache {
             Some(cache) => self.work(Task::Freeze { slot }, cache.as_fd(), |cache| {
-                store::freeze(cache, &name, &title)
+                store::freeze(cache, &name, &title).map(|()| Done::Nothing)
             }),
             None => Err("the cache is gone".to_owned()),
         };
@@ -112,6 +132,7 @@ impl Supervisor {
     }
 
     fn frozen(&mut self, slot: usize, error: Option<String>) {
+        let error = self.is_trusted(slot).err().or(error);
         let Some(cell) = self.cells[slot].as_mut() else {
             return;
         };
@@ -125,11 +146,11 @@ impl Supervisor {
         self.outbox.push_back(cell.finish(ending));
     }
 
-    fn work(
+    pub(super) fn work(
         &mut self,
         task: Task,
         source: BorrowedFd<'_>,
-        work: impl FnOnce(BorrowedFd<'_>) -> Result<(), store::StoreError>,
+        work: impl FnOnce(BorrowedFd<'_>) -> Result<Done, store::StoreError>,
     ) -> Result<(), String> {
         if self.workers.len() >= WORKERS_MAX {
             return Err("too much work on the store at once".to_owned());
@@ -146,9 +167,9 @@ impl Supervisor {
         };
         let worker = self.workers.swap_remove(index);
         let said = worker.channel.receive::<Finished>();
-        let error = match said {
-            Ok(Some((Finished { error }, _))) => error,
-            _ => Some("the worker died".to_owned()),
+        let done = match said {
+            Ok(Some((Finished { done }, _))) => done,
+            _ => Err("the worker died".to_owned()),
         };
         let _status = process::reap(pid);
         let refused = |tree, why| Reply::Refused {
@@ -156,16 +177,14 @@ impl Supervisor {
             tree: Some(tree),
             why,
         };
-        match (worker.task, error) {
-            (Task::Freeze { slot }, error) => self.frozen(slot, error),
-            (Task::Adopt { h1 }, None) => self.outbox.push_back(Reply::Adopted { h1 }),
-            (Task::Adopt { h1 }, Some(why)) => self.outbox.push_back(refused(h1, why)),
-            (Task::Remove { tree }, None) => self.outbox.push_back(Reply::Removed {
-                tree: tree.to_string(),
-            }),
-            (Task::Remove { tree }, Some(why)) => {
-                self.outbox.push_back(refused(tree.to_string(), why));
-            }
-        }
+        let reply = match (worker.task, done) {
+            (Task::Freeze { slot }, done) => return self.frozen(slot, done.err()),
+            (Task::Verify { tree }, done) => return self.checked(&tree, done),
+            (Task::Adopt { h1 }, Ok(_)) => Reply::Adopted { h1 },
+            (Task::Adopt { h1 }, Err(why)) => refused(h1, why),
+            (Task::Remove { tree }, Ok(_)) => Reply::Removed { tree },
+            (Task::Remove { tree }, Err(why)) => refused(tree, why),
+        };
+        self.outbox.push_back(reply);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         self,
         process::{self, Forked},
     },
+    wire::{Check, PutAway},
 };
 
 /// Numbers of a worker's descriptors, after the standard streams.
@@ -34,7 +35,23 @@ pub(super) enum Task {
     /// Freezing of the cache of the cell in this slot.
     Freeze { slot: usize },
     /// Removal of a tree.
-    Remove { tree: Name },
+    Remove { tree: String },
+    /// Comparison of a tree with its manifest.
+    Verify { tree: Name },
+}
+
+/// What a worker has done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Done {
+    /// What it was started for; there is nothing to tell.
+    Nothing,
+    /// The tree is what it was.
+    Sound(Check),
+    /// It is not; it, and what was made by it, was put away, unless that failed.
+    Differs {
+        put_away: Vec<PutAway>,
+        stuck: Option<String>,
+    },
 }
 
 /// A worker that was started.
@@ -49,7 +66,7 @@ pub(super) struct Worker {
 /// What a worker says at its end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Finished {
-    pub(super) error: Option<String>,
+    pub(super) done: Result<Done, String>,
 }
 
 /// Runs `work` in a process of its own, with `source` as the only descriptor it has.
@@ -59,7 +76,7 @@ pub(super) struct Finished {
 pub(super) fn start(
     task: Task,
     source: BorrowedFd<'_>,
-    work: impl FnOnce(BorrowedFd<'_>) -> Result<(), StoreError>,
+    work: impl FnOnce(BorrowedFd<'_>) -> Result<Done, StoreError>,
 ) -> io::Result<Worker> {
     let (ours, theirs) = Channel::pair()?;
     let supervisor = getpid();
@@ -75,14 +92,14 @@ pub(super) fn start(
             if isolate(theirs.as_fd(), source).is_err() {
                 process::exit_now(1);
             }
-            let error = enter(supervisor).map_or_else(Some, |()| {
-                work(sys::borrow(SOURCE)).err().map(|error| {
+            let done = enter(supervisor).and_then(|()| {
+                work(sys::borrow(SOURCE)).map_err(|error| {
                     let cause = std::error::Error::source(&error);
                     cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
                 })
             });
             let channel = ManuallyDrop::new(Channel::from(sys::own(CHANNEL)));
-            let _told = channel.send(&Finished { error }, &[]);
+            let _told = channel.send(&Finished { done }, &[]);
             // What owns the numbers that were closed must not be dropped: leave at once.
             process::exit_now(0)
         }
