@@ -76,6 +76,7 @@
 pub mod build;
 pub mod channel;
 pub mod cli;
+pub mod doctor;
 pub mod fetch;
 pub mod get;
 pub mod log;

@@ -154,6 +154,22 @@ impl Engine {
         artifact: &File,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Built, Failure> {
+        match self.attempt(key, locked.clone(), artifact, progress).await {
+            // What it needs was put away in the meantime: once more, with what is fetched afresh.
+            Err(_) if self.supervise().has_lost() => {
+                self.attempt(key, locked, artifact, progress).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        key: &BuildKey,
+        locked: Option<Vec<ModuleHash>>,
+        artifact: &File,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Built, Failure> {
         let begin = Instant::now();
         let h1 = self.sdk(key.go, progress).await?;
         let sdk_ms = millis(begin.elapsed());

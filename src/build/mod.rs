@@ -5,15 +5,18 @@
 
 pub mod budget;
 mod cell;
+mod checks;
 pub mod ending;
 mod engine;
 mod executor;
 pub mod fetching;
+mod probe;
 mod stock;
 pub mod supervise;
 mod words;
 
 pub use self::engine::{Engine, EnginePolicy, ProgramRequest, ProgramRun};
+pub use self::probe::Probed;
 
 use std::{fs::File, future::Future, pin::Pin, time::Duration};
 

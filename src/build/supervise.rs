@@ -11,29 +11,15 @@ use std::{
 
 use hotcell_sandbox::{
     channel::ChannelError,
-    wire::{
-        CancelReason, CellId, CellRequest, Check, NotInForce, PolicyName, PutAway, Reply, Request,
-        Tree,
-    },
+    wire::{CancelReason, CellId, CellRequest, NotInForce, PolicyName, Reply, Request, Tree},
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use super::checks::Verdict;
 use crate::channel::AsyncChannel;
 
 /// Replies that wait for one cell's asker; there are two or three in all.
 const REPLIES_MAX: usize = 8;
-
-/// Sentences about trees that were put away; each stands for some 100 MB that somebody looks at.
-const ALARMS_MAX: usize = 100;
-
-/// What a check of a tree found.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// Every byte that was read is what was adopted.
-    Sound(Check),
-    /// Not what it was: put away, never used again.
-    PutAway(PutAway),
-}
 
 /// Why the supervisor did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -64,59 +50,19 @@ pub struct Supervise {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+pub(super) struct Waiting {
     cells: HashMap<CellId, mpsc::Sender<Reply>>,
     /// Adoptions and removals, by `h1:` or tree name.
     trees: HashMap<String, oneshot::Sender<Result<(), String>>>,
     /// Listings are answered in order.
     lists: Vec<(Vec<Tree>, oneshot::Sender<Vec<Tree>>)>,
     /// Checks, by tree name; several may wait for one.
-    checks: HashMap<String, Vec<oneshot::Sender<Result<Verdict, String>>>>,
+    pub(super) checks: HashMap<String, Vec<oneshot::Sender<Result<Verdict, String>>>>,
     /// What lies in the store's quarantine, a sentence each.
-    alarms: Vec<String>,
+    pub(super) alarms: Vec<String>,
     /// Digests of trees that were put away and that somebody may still believe in.
-    lost: Vec<String>,
+    pub(super) lost: Vec<String>,
     gone: bool,
-}
-
-impl Waiting {
-    fn judge(&mut self, tree: &str, verdict: &Result<Verdict, String>) {
-        for asker in self.checks.remove(tree).unwrap_or_default() {
-            let _gone = asker.send(verdict.clone());
-        }
-    }
-
-    fn put_away(&mut self, tree: PutAway) {
-        tracing::error!(
-            tree = %tree.tree,
-            sound_s = tree.sound_s,
-            "{}",
-            alarm(&tree)
-        );
-        self.judge(&tree.tree, &Ok(Verdict::PutAway(tree.clone())));
-        self.add_alarm(alarm(&tree));
-        self.lost.push(tree.digest);
-    }
-
-    fn add_alarm(&mut self, sentence: String) {
-        if self.alarms.len() < ALARMS_MAX {
-            self.alarms.push(sentence);
-        }
-    }
-}
-
-/// What a person must know of a tree that was put away.
-fn alarm(tree: &PutAway) -> String {
-    let title = if tree.title.is_empty() {
-        &tree.tree
-    } else {
-        &tree.title
-    };
-    format!(
-        "{title} in the store is not what it was: {}; it was put away, what was built with it after \
-         {} (seconds since 1970) is in doubt",
-        tree.why, tree.sound_s
-    )
 }
 
 impl Supervise {
@@ -266,53 +212,6 @@ impl Supervise {
         receiver.await.map_err(|_| SuperviseError::Gone)
     }
 
-    /// Has a tree read, through the page cache and past it.
-    ///
-    /// # Errors
-    /// See [`SuperviseError`]; when the check could not be made.
-    pub async fn verify(&self, tree: &str) -> Result<Verdict, SuperviseError> {
-        let (sender, receiver) = oneshot::channel();
-        self.register(|waiting| {
-            waiting
-                .checks
-                .entry(tree.to_owned())
-                .or_default()
-                .push(sender);
-        })?;
-        let tree = tree.to_owned();
-        self.send(&Request::Verify { tree }, &[]).await?;
-        receiver
-            .await
-            .map_err(|_| SuperviseError::Gone)?
-            .map_err(SuperviseError::Refused)
-    }
-
-    /// What lies in the quarantine of the store: a person must look. A sentence each.
-    pub fn alarms(&self) -> Vec<String> {
-        self.waiting().alarms.clone()
-    }
-
-    /// Notes what an earlier process has put away.
-    pub(super) fn remember_put_away(&self, trees: &[Tree]) {
-        let mut waiting = self.waiting();
-        for tree in trees {
-            if let Some(why) = &tree.put_away {
-                waiting.add_alarm(alarm(&PutAway {
-                    tree: tree.name.clone(),
-                    title: tree.title.clone(),
-                    digest: tree.digest.clone(),
-                    why: why.clone(),
-                    sound_s: tree.checked_s,
-                }));
-            }
-        }
-    }
-
-    /// Digests of trees that were put away since this was last asked.
-    pub(super) fn take_lost(&self) -> Vec<String> {
-        std::mem::take(&mut self.waiting().lost)
-    }
-
     /// Starts a cell; its replies come through the handle, which ends the cell when dropped.
     ///
     /// # Errors
@@ -337,7 +236,7 @@ impl Supervise {
         Ok(handle)
     }
 
-    fn register(&self, add: impl FnOnce(&mut Waiting)) -> Result<(), SuperviseError> {
+    pub(super) fn register(&self, add: impl FnOnce(&mut Waiting)) -> Result<(), SuperviseError> {
         let mut waiting = self.waiting();
         if waiting.gone {
             return Err(SuperviseError::Gone);
@@ -346,7 +245,7 @@ impl Supervise {
         Ok(())
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
@@ -362,7 +261,7 @@ impl Supervise {
             })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // The maps are consistent after every statement, so a panic elsewhere does not matter.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

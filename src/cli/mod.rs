@@ -6,6 +6,7 @@
 mod build;
 mod cell;
 mod check;
+mod doctor;
 mod get;
 mod local;
 mod lock;
@@ -56,6 +57,8 @@ enum Command {
     /// Run programs in cells
     #[command(subcommand)]
     Cell(cell::Cell),
+    /// What this machine has and lacks for cells, and what to do
+    Doctor(doctor::Doctor),
     /// Go SDKs of this machine's cells
     #[command(subcommand)]
     Toolchain(toolchain::Toolchain),
@@ -167,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Plan(command) => command.run(&cli.network),
         Command::Get(command) => command.run(),
         Command::Cell(command) => command.run(&cli.network),
+        Command::Doctor(command) => command.run(&cli.network),
         Command::Toolchain(command) => command.run(&cli.network),
     };
     match result {

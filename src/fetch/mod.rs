@@ -5,14 +5,17 @@
 //! messages of [`wire`]. Must never hand out, or keep under a final name, a byte that was not
 //! verified, and never ask upstream for a module outside a session's closure on a relay's behalf.
 
+mod asker;
 mod cache;
 mod check;
 mod closure;
 mod error;
 mod gomod;
 mod modules;
+mod probe;
 mod resolve;
 mod role;
+mod rounds;
 mod sdk;
 mod session;
 pub mod wire;

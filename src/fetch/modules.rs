@@ -102,6 +102,12 @@ impl Modules {
         }
     }
 
+    /// Proves the hashes of a module now, whatever was proven before; the size of the head.
+    pub(super) async fn prove(&self, module: &ModuleVersion) -> Result<u64, FetchError> {
+        self.sumdb.lookup(module).await?;
+        Ok(self.sumdb.head().map_or(0, |head| head.size))
+    }
+
     /// Whether its hashes were proven before.
     pub(super) fn is_proven(&self, module: &ModuleVersion) -> Result<bool, FetchError> {
         let text = self

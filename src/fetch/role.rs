@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
@@ -13,16 +13,16 @@ use hotcell_sandbox::channel::{Channel, ChannelError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+pub(super) use super::asker::Asker;
 use super::{
     cache::Cache,
-    check::{self, Round},
     closure::Closure,
     error::FetchError,
     modules::Modules,
     resolve,
     sdk::Sdks,
     session::Session,
-    wire::{Answer, Ask, Member, ModuleHash, Request, Response, Trouble, TroubleKind},
+    wire::{Answer, Ask, Member, ModuleHash, Request},
 };
 use crate::{
     channel::AsyncChannel,
@@ -40,8 +40,6 @@ const SESSIONS_MAX: usize = 512;
 const LOCK_MODULES_MAX: usize = super::closure::GO_MODS_MAX;
 /// Lock files that are being received at once.
 const LOCKS_MAX: usize = 16;
-/// Most sentences about changed files in one answer.
-const PUT_AWAY_MAX: usize = 100;
 /// How long a list of Go releases is believed; a new release is no emergency.
 const RELEASES_FOR: Duration = Duration::from_secs(60);
 
@@ -110,53 +108,10 @@ pub fn run(control: Channel, config: FetchConfig) -> Result<(), RoleError> {
     })
 }
 
-/// Says things to the asker under one request's number.
-#[derive(Clone)]
-pub(super) struct Asker {
-    control: Arc<AsyncChannel>,
-    id: u64,
-}
-
-impl Asker {
-    /// Sends an answer. One that cannot be sent is traced: the asker is gone, or soon will be.
-    pub(super) async fn say(&self, answer: Answer, descriptor: Option<&OwnedFd>) {
-        let descriptors: Vec<BorrowedFd<'_>> = descriptor.iter().map(|fd| fd.as_fd()).collect();
-        let response = Response {
-            id: self.id,
-            answer,
-        };
-        let result = self.control.send(&response, &descriptors).await;
-        if matches!(result, Err(ChannelError::TooLong)) {
-            let text = "the answer is too long for a message".to_owned();
-            let trouble = Trouble {
-                kind: TroubleKind::Internal,
-                text,
-            };
-            let response = Response {
-                id: self.id,
-                answer: Answer::Trouble(trouble),
-            };
-            let _gone = self.control.send(&response, &[]).await;
-        } else if let Err(error) = result {
-            tracing::debug!(%error, "cannot answer the asker");
-        }
-    }
-
-    async fn trouble(&self, error: &FetchError) {
-        let trouble = error.trouble();
-        match trouble.kind {
-            TroubleKind::Verify => tracing::error!("{}", trouble.text),
-            TroubleKind::Internal => tracing::warn!("{}", trouble.text),
-            _ => tracing::info!("{}", trouble.text),
-        }
-        self.say(Answer::Trouble(trouble), None).await;
-    }
-}
-
 /// The role with all that it holds.
 pub(super) struct Role {
-    control: Arc<AsyncChannel>,
-    modules: Arc<Modules>,
+    pub(super) control: Arc<AsyncChannel>,
+    pub(super) modules: Arc<Modules>,
     sdks: Sdks,
     sessions: Mutex<Vec<Weak<Session>>>,
     locks: Mutex<HashMap<u64, Vec<ModuleHash>>>,
@@ -229,40 +184,6 @@ impl Role {
                         }
                         drop(permit);
                     }));
-                }
-            }
-        }
-    }
-
-    /// Tells what was put away, as soon as it was.
-    async fn tell(self: Arc<Self>) {
-        let asker = Asker {
-            control: Arc::clone(&self.control),
-            id: 0,
-        };
-        loop {
-            for sentence in self.modules.cache.take_told() {
-                tracing::error!("{sentence}");
-                asker.say(Answer::PutAway { sentence }, None).await;
-            }
-            self.modules.cache.bell.notified().await;
-        }
-    }
-
-    /// Reads a part of the cache every minute.
-    async fn check(self: Arc<Self>) {
-        let mut cursor = check::random_cursor(self.modules.cache.root());
-        loop {
-            tokio::time::sleep(check::ROUND_EVERY).await;
-            let (cache, from) = (Arc::clone(&self.modules.cache), cursor.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let mut cursor = from;
-                cache.check_part(&mut cursor).map(|_| cursor)
-            });
-            match read.await.map_err(io::Error::other) {
-                Ok(Ok(next)) => cursor = next,
-                Ok(Err(error)) | Err(error) => {
-                    tracing::warn!(%error, "cannot check the module cache");
                 }
             }
         }
@@ -379,15 +300,8 @@ impl Role {
                 self.sdks.adopted(GoVersion::parse(&go)?).await?;
                 Answer::Done
             }
-            Ask::Verify => {
-                let cache = Arc::clone(&self.modules.cache);
-                let read = tokio::task::spawn_blocking(move || cache.check_all());
-                let Round { check, put_away } = read.await??;
-                Answer::Verified {
-                    check,
-                    put_away: put_away.into_iter().take(PUT_AWAY_MAX).collect(),
-                }
-            }
+            Ask::Probe => self.probe().await?,
+            Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);
                 let bytes = tokio::task::spawn_blocking(move || cache.bytes()).await??;

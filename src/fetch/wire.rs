@@ -69,6 +69,8 @@ pub enum Ask {
     },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
+    /// Try the module proxy and the checksum database.
+    Probe,
     /// Files of the module cache for the disk budget.
     Usage,
     /// Delete least recently used files of the module cache until it holds at most so much.
@@ -176,6 +178,15 @@ pub enum Answer {
     Usage {
         /// Bytes.
         bytes: u64,
+    },
+    /// What came of trying.
+    Probed {
+        /// The newest Go release for this machine, `go1.26.8`.
+        newest: Option<String>,
+        /// Seconds since 1970, as the proxy's clock says.
+        date_s: Option<u64>,
+        /// Records below the head that was verified, or why it was not.
+        database: Result<u64, String>,
     },
     /// All files were read.
     Verified {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{DATE, HeaderValue},
+    redirect::Policy,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Boxed, GetError, Limits, Said, Sink, Transport};
@@ -55,6 +59,9 @@ impl Http {
                 code,
                 said: self.first_line(&mut response).await,
             });
+        }
+        if let Some(Ok(date)) = response.headers().get(DATE).map(HeaderValue::to_str) {
+            sink.date(date);
         }
         let bytes_total = response.content_length();
         let too_long = GetError::TooLong {

@@ -52,6 +52,9 @@ pub trait Sink: Send {
     /// When it cannot be forgotten; ends the request.
     fn begin(&mut self, bytes_total: Option<u64>) -> io::Result<()>;
 
+    /// The server's clock, as it says itself (RFC 9110, 6.6.1).
+    fn date(&mut self, _date: &str) {}
+
     /// More of the body.
     ///
     /// # Errors

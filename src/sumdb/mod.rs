@@ -246,6 +246,12 @@ impl Sumdb {
         })
     }
 
+    /// The newest head that was verified.
+    #[must_use]
+    pub fn head(&self) -> Option<Tree> {
+        self.inner.head.current()
+    }
+
     /// Takes in a head whose signature was verified; returns the newest one known.
     async fn merge(
         &self,

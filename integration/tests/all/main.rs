@@ -21,6 +21,7 @@ mod plan;
 mod rootless;
 mod sentences;
 mod stress;
+mod stores;
 mod support;
 mod twofa;
 mod xmod;

@@ -147,3 +147,17 @@ pub(crate) fn landlock_abi() -> io::Result<c_long> {
         )
     })
 }
+
+/// Errors of Landlock that this kernel says it has mended, as a bit set (Linux 6.15).
+pub(crate) fn landlock_errata() -> io::Result<c_long> {
+    const ERRATA: c_int = 2; // LANDLOCK_CREATE_RULESET_ERRATA of linux/landlock.h
+    // SAFETY: a null pointer with size zero is what this query takes.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            ERRATA,
+        )
+    })
+}
