@@ -113,7 +113,7 @@ mod tests {
             CHUNK_BYTES,
             CHUNK_BYTES + 1,
         ] {
-            let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250_u8).cycle().take(length).collect();
             let mut file = tempfile::tempfile_in(here).unwrap();
             file.write_all(&content).unwrap();
             let mut seen = Vec::new();

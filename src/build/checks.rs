@@ -51,8 +51,8 @@ fn alarm(tree: &PutAway) -> String {
         &tree.title
     };
     format!(
-        "{title} in the store is not what it was: {}; it was put away, what was built with it after \
-         {} (seconds since 1970) is in doubt",
+        "{title} in the store is not what it was: {}; it was put away, what was built with it \
+         after {} (seconds since 1970) is in doubt",
         tree.why, tree.sound_s
     )
 }

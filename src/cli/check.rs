@@ -40,7 +40,11 @@ pub(super) async fn run(engine: &Engine, go: Option<GoVersion>, as_json: bool) -
             match engine.supervise().verify(&tree.name).await {
                 Ok(Verdict::Sound(check)) => line.check = check,
                 Ok(Verdict::PutAway(tree)) => line.put_away = Some(tree.why),
-                Err(error) => return Err(Stop::chain(Stop::FAILED, &error)),
+                // Gone with the SDK that made it, or removed meanwhile.
+                Err(error) => match gone_with_sdk(engine, &line.digest).await? {
+                    Some(why) => line.put_away = Some(why),
+                    None => return Err(Stop::chain(Stop::FAILED, &error)),
+                },
             }
         }
         lines.push(line);
@@ -54,6 +58,12 @@ pub(super) async fn run(engine: &Engine, go: Option<GoVersion>, as_json: bool) -
         None => lines.append(&mut modules(engine).await?),
     }
     show(&lines, as_json)
+}
+
+/// Why a tree lies in quarantine, when it does.
+async fn gone_with_sdk(engine: &Engine, digest: &str) -> Result<Option<String>, Stop> {
+    let mut all = toolchain::trees(engine).await?.into_iter();
+    Ok(all.find_map(|tree| tree.put_away.filter(|_| tree.digest == digest)))
 }
 
 async fn modules(engine: &Engine) -> Result<Vec<Line>, Stop> {

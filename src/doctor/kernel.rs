@@ -21,8 +21,15 @@ const ACTIONS: [&str; 4] = ["kill_process", "errno", "user_notif", "allow"];
 #[must_use]
 pub fn findings() -> Vec<Finding> {
     let mut all = vec![version(), architecture(), landlock(), errata(), seccomp()];
-    all.extend(probe::NAMESPACES.map(namespace));
-    all.extend([whole(), overlay(), time_namespace()]);
+    // Every other kind is made together with one of these, so they would all say the same.
+    let user = namespace("user");
+    let denied = user.no_cell;
+    all.push(user);
+    if !denied {
+        let others = probe::NAMESPACES.into_iter().filter(|name| *name != "user");
+        all.extend(others.map(namespace));
+        all.extend([whole(), overlay(), time_namespace()]);
+    }
     all.extend(sysctl::findings());
     all
 }
@@ -123,7 +130,12 @@ fn namespace(name: &'static str) -> Finding {
     match probe::namespace(name) {
         Ok(()) => Finding::ok(&what, "can be made by this user"),
         Err(error) => {
-            let says = format!("cannot be made by this user: {error}");
+            // ENOSPC is how the kernel says so (user_namespaces(7)).
+            let why = match error.raw_os_error() {
+                Some(libc::ENOSPC) => "the limit of user.max_*_namespaces is reached".to_owned(),
+                _ => error.to_string(),
+            };
+            let says = format!("cannot be made by this user: {why}");
             Finding::no_cell(&what, says, sysctl::HOW_USERNS)
         }
     }

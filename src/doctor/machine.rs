@@ -92,7 +92,7 @@ fn ids() -> Vec<Finding> {
         return vec![Finding::warning(
             what,
             "rootless: service, roles and cells share one user of the host",
-            "start hotcell as root, which gives each an id of its own, when strangers ask for builds",
+            "start hotcell as root, which gives each an id of its own, when strangers ask",
         )];
     }
     let range = range();

@@ -119,7 +119,8 @@ fn judge_clock(here_s: u64, there_s: u64) -> Finding {
     Finding::warning(
         what,
         format!(
-            "{apart} s from the module proxy's: certificates may seem invalid; builds do not care, traces and pages show wrong times"
+            "{apart} s from the module proxy's: certificates may seem invalid; builds do not care, \
+             traces and pages show wrong times"
         ),
         "turn on time synchronisation (timedatectl set-ntp true)",
     )

@@ -1,5 +1,6 @@
 //! A module proxy and a checksum database of our own, on loopback, with faults on demand.
 
+pub mod hostile;
 pub mod middle;
 pub mod proxy;
 pub mod set;

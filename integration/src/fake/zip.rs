@@ -24,6 +24,14 @@ pub enum Crafted {
     Lying,
     /// The directory names a path outside the module.
     Outside,
+    /// A member says that it has ten bytes and unpacks to a gibibyte.
+    Bomb,
+    /// Many directory entries share the data of one member.
+    Overlap,
+    /// The headers of a member say that it has 501 MiB.
+    TooLarge,
+    /// The last member is no regular file, by its Unix mode.
+    Special(u32),
 }
 
 /// The marker that stands in every file which only a deceived reader compiles.
@@ -40,8 +48,11 @@ struct Zip {
 impl Zip {
     /// Writes a member and its directory entry.
     fn add(&mut self, name: &str, data: &[u8]) {
+        self.put(&Entry::new(name, data));
+    }
+
+    fn put(&mut self, entry: &Entry<'_>) {
         let offset = self.bytes.len();
-        let entry = Entry::new(name, data);
         entry.local(&mut self.bytes);
         entry.central(&mut self.directory, offset);
         self.count += 1;
@@ -206,7 +217,59 @@ pub fn crafted(
             zip.add(&outside, evil_file.as_bytes());
             zip.end(honest_entries.len() + 1, b"");
         }
+        Crafted::Bomb | Crafted::Overlap | Crafted::TooLarge | Crafted::Special(_) => {
+            add_all(&mut zip, honest_entries);
+            return unusual(zip, how, honest_entries, &format!("{path}@{version}/bomb"));
+        }
     }
+    zip.bytes
+}
+
+/// Zips of one reading, and not of the usual kind.
+fn unusual(mut zip: Zip, how: Crafted, honest: &[(String, Vec<u8>)], name: &str) -> Vec<u8> {
+    let mut count = honest.len();
+    match how {
+        Crafted::Bomb => {
+            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+            for _ in 0..1024 {
+                encoder
+                    .write_all(&vec![0; 1 << 20])
+                    .expect("memory takes every byte");
+            }
+            let packed = encoder.finish().expect("memory takes every byte");
+            let entry = Entry {
+                packed,
+                bytes: 10,
+                ..Entry::new(name, b"")
+            };
+            zip.put(&entry);
+            count += 1;
+        }
+        Crafted::TooLarge => {
+            let bytes = 501 << 20;
+            zip.put(&Entry {
+                bytes,
+                ..Entry::new(name, b"")
+            });
+            count += 1;
+        }
+        Crafted::Overlap => {
+            for number in 0..1000 {
+                let (_, data) = &honest[0];
+                Entry::new(&format!("{name}{number}"), data).central(&mut zip.directory, 0);
+                count += 1;
+            }
+        }
+        Crafted::Special(mode) => {
+            // Bytes 38 to 41 of the last directory entry (APPNOTE 4.4.15); made by Unix (4.4.2).
+            let (last, _) = honest.last().expect("a module has files");
+            let at = zip.directory.len() - last.len() - 46;
+            zip.directory[at + 5] = 3;
+            zip.directory[at + 38..at + 42].copy_from_slice(&(mode << 16).to_le_bytes());
+        }
+        _ => unreachable!("the caller asks for these only"),
+    }
+    zip.end(count, b"");
     zip.bytes
 }
 

@@ -6,10 +6,12 @@
 
 mod bad_input;
 mod browser;
+mod doctor;
 mod fakes;
 mod frozen;
 mod get;
 mod gomod;
+mod hostile_modules;
 mod hostile_output;
 mod inside;
 mod kill;
