@@ -66,6 +66,9 @@
 //!   what is outside of it is never asked for upstream ([`fetch`]).
 //! - No build writes what another one reads: SDK and frozen standard library are read-only lower
 //!   layers, everything else lives in the cell's own tmpfs ([`hotcell_sandbox`]).
+//! - What builds share stays what it was: SDKs, frozen caches and module files are read again, past
+//!   the page cache too, each day and after an attack; what differs is never used again
+//!   (`integration/tests/all/stores.rs`).
 //! - A cell that lacks a mandatory defence does not run; what is only wanted and missing stands in
 //!   the result ([`hotcell_sandbox::wire::Report`]).
 //! - Nothing is answered before it is durable; the log signs after the commit, never before

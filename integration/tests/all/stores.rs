@@ -262,6 +262,25 @@ fn the_service_finds_a_change_by_itself_says_so_everywhere_and_builds_on() {
     assert!(service.lives(), "{}", service.trace());
 }
 
+#[test]
+fn a_cell_that_runs_on_what_has_changed_is_ended() {
+    let user = user("running");
+    let sdk = tree(&user.store().join("sdk"));
+    flip(&sdk.join("VERSION"));
+    let mark = File::options()
+        .write(true)
+        .open(sdk.with_extension("checked"));
+    let yesterday = SystemTime::now() - Duration::from_secs(25 * 3600);
+    let marked = mark.expect("a tree has a mark").set_modified(yesterday);
+    marked.expect("it is ours");
+    // Nobody would end it else: the schedule of its own supervisor does.
+    let run = in_cell(&user.place, &[], &hostile::program("sleeper"), &[]);
+    let ended = run.time_max(SCHEDULE_MAX).wait();
+    assert_eq!(ended.code, 4, "{}", ended.err());
+    assert!(ended.err().contains("[store_changed]"), "{}", ended.err());
+    assert!(!sdk.exists(), "put away");
+}
+
 /// An ext4 file system on a loop device of our own, gone with the guard.
 struct Loop {
     device: String,
