@@ -331,7 +331,9 @@ impl Cell {
         let limit_s = limits.cpu_s;
         let spent = exit.cpu.as_secs() >= limit_s;
         match status {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) if spent => {
+            // The Go runtime answers SIGXCPU with status 2. Any other status is the program's own:
+            // the time is that of all its children together, the limit that of each process.
+            Ok(WaitStatus::Exited(_, 2) | WaitStatus::Signaled(..)) if spent => {
                 Ending::Cpu { limit_s }
             }
             Ok(WaitStatus::Exited(_, status)) => Ending::Failed {
