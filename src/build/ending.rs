@@ -385,6 +385,10 @@ mod tests {
                 "x.go:3:8: no required module provides package d.e/f",
                 "incomplete_go_mod",
             ),
+            (
+                "fatal error: runtime: out of memory\n\ngoroutine 1",
+                "memory",
+            ),
             ("x.go:1:1: syntax error: unexpected }", "build_failed"),
             (
                 "module requires go >= 1.99 (running go 1.26.8)",
