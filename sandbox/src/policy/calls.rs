@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use nix::errno::Errno;
 use serde::Deserialize;
 
-use super::{CallRule, Condition, PolicyError, Verdict, file::Blame, table};
+use super::{Arch, CallRule, Condition, PolicyError, Verdict, file::Blame, table};
 
 /// Most values of a condition; each becomes some instructions of a filter.
 const VALUES_MAX: usize = 64;
+/// Most conditions of a rule; a call has six arguments.
+const CONDITIONS_MAX: usize = 6;
 
 /// One rule for some calls.
 #[derive(Deserialize)]
@@ -32,8 +34,10 @@ struct ConditionItem {
     values: Vec<u32>,
 }
 
-/// Compiles the rules; no call may have two, here and in `known`.
+/// Compiles the rules; no call may have two, here and in `known`. A name that only another
+/// architecture has is skipped: a call that does not exist cannot be made.
 pub(super) fn calls(
+    arch: Arch,
     blame: &Blame<'_>,
     items: &[CallItem],
     known: &BTreeSet<i64>,
@@ -51,8 +55,12 @@ pub(super) fn calls(
         }
         for name in &item.names {
             let rule = format!("call `{name}`");
-            let number = table::number(name);
-            let number = number.ok_or_else(|| blame.wrong(&rule, "there is no such call"))?;
+            if !table::is_call(name) {
+                return Err(blame.wrong(&rule, "there is no such call"));
+            }
+            let Some(number) = table::number(arch, name) else {
+                continue;
+            };
             if !seen.insert(number) {
                 return Err(blame.wrong(rule, "has two rules"));
             }
@@ -89,13 +97,19 @@ fn conditions(
     rule: &str,
     items: &[ConditionItem],
 ) -> Result<Vec<Condition>, PolicyError> {
+    if items.len() > CONDITIONS_MAX {
+        return Err(blame.wrong(rule, format!("more than {CONDITIONS_MAX} conditions")));
+    }
     let mut all = Vec::new();
     for item in items {
         let mask = item.mask.unwrap_or(u32::MAX);
+        let different: BTreeSet<u32> = item.values.iter().copied().collect();
+        let possible = 1_u64 << mask.count_ones();
         let fits = item.arg <= 5
             && mask != 0
             && !item.values.is_empty()
             && item.values.len() <= VALUES_MAX
+            && (different.len() as u64) < possible
             && item.values.iter().all(|value| value & !mask == 0);
         if !fits {
             return Err(blame.wrong(rule, "a condition holds never or always, or is too long"));
@@ -103,7 +117,7 @@ fn conditions(
         all.push(Condition {
             arg: item.arg,
             mask: item.mask,
-            values: item.values.clone(),
+            values: different.into_iter().collect(),
         });
     }
     Ok(all)

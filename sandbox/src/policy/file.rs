@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::{
-    LandlockAbi, Limits, Namespace, POLICY_BYTES_MAX, PathRule, Place, PlaceKind, Policy,
+    Arch, LandlockAbi, Limits, Namespace, POLICY_BYTES_MAX, PathRule, Place, PlaceKind, Policy,
     PolicyError,
     calls::{CallItem, calls},
     sha256_hex,
@@ -79,6 +79,9 @@ struct LimitItem {
     why: String,
 }
 
+/// Stands in a path for the folder of the SDK's tools: [`Arch::tools`].
+const TOOLS: &str = "{tools}";
+
 /// Names the rule that is wrong.
 pub(super) struct Blame<'a>(&'a str);
 
@@ -99,7 +102,7 @@ impl Blame<'_> {
     }
 }
 
-pub(super) fn parse(name: &str, text: &str) -> Result<Policy, PolicyError> {
+pub(super) fn parse(arch: Arch, name: &str, text: &str) -> Result<Policy, PolicyError> {
     let blame = Blame(name);
     if text.len() > POLICY_BYTES_MAX {
         return Err(blame.wrong("file", format!("longer than {POLICY_BYTES_MAX} bytes")));
@@ -113,13 +116,13 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Policy, PolicyError> {
     }
     blame.reason("file", &file.why)?;
     match file.base.as_deref() {
-        None => whole(&blame, text, file),
-        Some("build") => difference(&blame, text, file, Policy::build()),
+        None => whole(arch, &blame, text, file),
+        Some("build") => difference(&blame, text, file, Policy::build_for(arch)),
         Some(_) => Err(blame.wrong("base", "only `build` can be one")),
     }
 }
 
-fn whole(blame: &Blame<'_>, text: &str, file: File) -> Result<Policy, PolicyError> {
+fn whole(arch: Arch, blame: &Blame<'_>, text: &str, file: File) -> Result<Policy, PolicyError> {
     let landlock = file
         .landlock
         .ok_or_else(|| blame.wrong("landlock", "is missing"))?;
@@ -132,6 +135,7 @@ fn whole(blame: &Blame<'_>, text: &str, file: File) -> Result<Policy, PolicyErro
         return Err(blame.wrong("landlock", "needs 2 <= abi_required <= abi_wanted <= 9"));
     }
     Ok(Policy {
+        arch,
         name: blame.0.to_owned(),
         sha256: sha256_hex(text.as_bytes()),
         limits: limits(blame, file.limits)?,
@@ -141,8 +145,8 @@ fn whole(blame: &Blame<'_>, text: &str, file: File) -> Result<Policy, PolicyErro
             required: landlock.abi_required,
             wanted: landlock.abi_wanted,
         },
-        paths: paths(blame, file.path)?,
-        calls: calls(blame, &file.call, &BTreeSet::new())?,
+        paths: paths(arch, blame, file.path)?,
+        calls: calls(arch, blame, &file.call, &BTreeSet::new())?,
     })
 }
 
@@ -156,6 +160,7 @@ fn difference(
     if !file.namespace.is_empty() || !file.place.is_empty() || file.landlock.is_some() {
         return Err(blame.wrong("base", "a difference adds calls, paths and limits only"));
     }
+    let arch = base.arch;
     let known = base.calls.iter().map(|rule| rule.number).collect();
     let mut policy = Policy {
         name: blame.0.to_owned(),
@@ -165,8 +170,8 @@ fn difference(
     for (key, item) in file.limits {
         set_limit(blame, &mut policy.limits, &key, &item)?;
     }
-    policy.paths.extend(paths(blame, file.path)?);
-    policy.calls.extend(calls(blame, &file.call, &known)?);
+    policy.paths.extend(paths(arch, blame, file.path)?);
+    policy.calls.extend(calls(arch, blame, &file.call, &known)?);
     Ok(policy)
 }
 
@@ -222,15 +227,20 @@ fn places(blame: &Blame<'_>, items: &[PlaceItem]) -> Result<Vec<Place>, PolicyEr
     Ok(all)
 }
 
-fn paths(blame: &Blame<'_>, items: Vec<PathItem>) -> Result<Vec<PathRule>, PolicyError> {
+fn paths(
+    arch: Arch,
+    blame: &Blame<'_>,
+    items: Vec<PathItem>,
+) -> Result<Vec<PathRule>, PolicyError> {
     let mut all = Vec::new();
     for item in items {
         let rule = format!("path `{}`", item.path);
         blame.reason(&rule, &item.why)?;
-        let clean = item.path.starts_with('/')
-            && !item.path.contains(['\0', '\\'])
-            && item
-                .path
+        // Names of the SDK's folders differ between hosts; the policy and its digest do not.
+        let path = item.path.replace(TOOLS, arch.tools());
+        let clean = path.starts_with('/')
+            && !path.contains(['\0', '\\', '{', '}'])
+            && path
                 .split('/')
                 .skip(1)
                 .all(|part| !matches!(part, "." | ".."));
@@ -238,7 +248,7 @@ fn paths(blame: &Blame<'_>, items: Vec<PathItem>) -> Result<Vec<PathRule>, Polic
             return Err(blame.wrong(rule, "is not an absolute, clean path"));
         }
         let mut parsed = PathRule {
-            path: item.path,
+            path,
             read: false,
             write: false,
             execute: false,

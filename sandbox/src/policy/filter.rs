@@ -1,7 +1,7 @@
 //! System call rules as programs of the kernel's filter machine.
 //!
 //! Called by the policy compiler as a check and by the cell's init. Every program begins with the
-//! check of the architecture; the last one also kills calls with x32 numbers, which the
+//! check of the architecture; on x86_64 the last one also kills calls with x32 numbers, which the
 //! architecture check lets through.
 //!
 //! seccompiler knows no notification and only one action for matches. So: errors that a rule
@@ -16,12 +16,17 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
-use super::{CallRule, Condition, Policy, PolicyError, Verdict};
+use super::{
+    Arch, CallRule, Condition, Policy, PolicyError, Verdict,
+    evaluate::{Filter, FilterError},
+};
 
 /// First number of the x32 calls (`__X32_SYSCALL_BIT` of `asm/unistd.h`).
 const X32_FIRST: u32 = 0x4000_0000;
 /// Widest mask whose other values are listed one by one.
 const MASK_BITS_MAX: u32 = 6;
+/// Most alternatives of a rule: more would fill a program, which has at most 4096 instructions.
+const ROWS_MAX: usize = 256;
 // linux/bpf_common.h
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
@@ -39,7 +44,8 @@ pub(crate) struct Programs {
 /// Compiles a policy.
 ///
 /// # Errors
-/// A sentence; cannot happen for a policy that [`check`] has let through.
+/// A sentence; cannot happen for a policy that [`check`] has let through. No program is returned
+/// that a kernel would refuse.
 pub(crate) fn compile(policy: &Policy) -> Result<Programs, String> {
     let mut errors: BTreeMap<u32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     let mut main = BTreeMap::new();
@@ -59,21 +65,37 @@ pub(crate) fn compile(policy: &Policy) -> Result<Programs, String> {
         main.insert(rule.number, alternatives(rule)?);
     }
     let program = |rules, default, matched| -> Result<BpfProgram, String> {
-        SeccompFilter::new(rules, default, matched, TargetArch::x86_64)
+        SeccompFilter::new(rules, default, matched, target(policy.arch))
             .and_then(BpfProgram::try_from)
             .map_err(|error| error.to_string())
     };
     let errors = errors
         .into_iter()
         .map(|(errno, rules)| program(rules, SeccompAction::Allow, SeccompAction::Errno(errno)));
-    Ok(Programs {
+    let programs = Programs {
         errors: errors.collect::<Result<_, _>>()?,
-        main: notifying(program(
-            main,
-            SeccompAction::Trace(0),
-            SeccompAction::Allow,
-        )?),
-    })
+        main: notifying(
+            policy.arch,
+            program(main, SeccompAction::Trace(0), SeccompAction::Allow)?,
+        ),
+    };
+    programs.filters().map_err(|error| error.to_string())?;
+    Ok(programs)
+}
+
+impl Programs {
+    /// The same, for evaluation, in the order of installation.
+    pub(super) fn filters(&self) -> Result<Vec<Filter>, FilterError> {
+        let all = self.errors.iter().chain([&self.main]);
+        all.map(|program| Filter::new(program)).collect()
+    }
+}
+
+fn target(arch: Arch) -> TargetArch {
+    match arch {
+        Arch::X86_64 => TargetArch::x86_64,
+        Arch::Aarch64 => TargetArch::aarch64,
+    }
 }
 
 /// Finds out whether a policy compiles.
@@ -99,6 +121,9 @@ fn alternatives(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
                 row.push(equals(condition, *value)?);
                 longer.push(row);
             }
+        }
+        if longer.len() > ROWS_MAX {
+            return Err(format!("a rule with more than {ROWS_MAX} alternatives"));
         }
         rows = longer;
     }
@@ -157,10 +182,10 @@ fn make(arg: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompCondition,
         .map_err(|error| error.to_string())
 }
 
-/// Turns the default into a notification and puts the x32 check in front.
-fn notifying(program: BpfProgram) -> BpfProgram {
+/// Turns the default into a notification and, where there is x32, puts its check in front.
+fn notifying(arch: Arch, program: BpfProgram) -> BpfProgram {
     let instruction = |code, jt, k| sock_filter { code, jt, jf: 0, k };
-    let mut all = vec![
+    let guard = [
         instruction(LOAD_WORD, 0, 0), // seccomp_data.nr
         sock_filter {
             code: JUMP_GE,
@@ -170,6 +195,11 @@ fn notifying(program: BpfProgram) -> BpfProgram {
         },
         instruction(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
     ];
+    let mut all = if arch == Arch::X86_64 {
+        guard.to_vec()
+    } else {
+        Vec::new()
+    };
     all.extend(program.into_iter().map(|mut one| {
         if one.code == RETURN && one.k == libc::SECCOMP_RET_TRACE {
             one.k = libc::SECCOMP_RET_USER_NOTIF;

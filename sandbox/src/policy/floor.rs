@@ -3,7 +3,7 @@
 //! Called for each policy before anything uses it. Not here, because the language cannot say
 //! otherwise: no capability, `no_new_privs`, `nosuid` and `nodev`, calls denied unless allowed.
 
-use super::{CallRule, Namespace, PlaceKind, Policy, PolicyError, Verdict, table};
+use super::{Arch, CallRule, Namespace, PlaceKind, Policy, PolicyError, Verdict, table};
 
 const NAMESPACES: [Namespace; 4] = [
     Namespace::User,
@@ -30,11 +30,16 @@ const NEVER: &[&str] = &[
     "io_uring_enter",
     "io_uring_register",
     "io_uring_setup",
+    "ioperm",
+    "iopl",
+    "kcmp",
     "kexec_file_load",
     "kexec_load",
     "keyctl",
+    "lsm_set_self_attr",
     "memfd_create",
     "memfd_secret",
+    "mknod",
     "mknodat",
     "modify_ldt",
     "mount",
@@ -42,10 +47,12 @@ const NEVER: &[&str] = &[
     "move_mount",
     "open_by_handle_at",
     "open_tree",
+    "open_tree_attr",
     "perf_event_open",
     "personality",
     "pidfd_getfd",
     "pivot_root",
+    "process_madvise",
     "process_vm_readv",
     "process_vm_writev",
     "ptrace",
@@ -139,17 +146,18 @@ pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
             return below(format!("no place of kind {kind:?}"));
         }
     }
-    if let Some(rule) = policy.calls.iter().find(|rule| is_below(rule)) {
-        return below(format!("it allows `{}`", table::name(rule.number)));
+    if let Some(rule) = policy.calls.iter().find(|rule| is_below(policy.arch, rule)) {
+        let name = table::name_on(policy.arch, rule.number);
+        return below(format!("it allows `{name}`"));
     }
     Ok(())
 }
 
-fn is_below(rule: &CallRule) -> bool {
+fn is_below(arch: Arch, rule: &CallRule) -> bool {
     if matches!(rule.verdict, Verdict::Answer(_)) {
         return false;
     }
-    let name = table::name(rule.number);
+    let name = table::name_on(arch, rule.number);
     let bounds = BOUNDS.iter().filter(|bound| bound.call == name);
     NEVER.contains(&name.as_str()) || bounds.into_iter().any(|bound| !holds(rule, bound))
 }
@@ -190,16 +198,22 @@ mod tests {
             .copied()
             .chain(BOUNDS.iter().map(|bound| bound.call))
         {
-            let mut policy = Policy::build();
-            policy.calls.push(CallRule {
-                number: table::number(name).unwrap(),
-                when: Vec::new(),
-                verdict: Verdict::Allow,
-            });
-            assert!(
-                matches!(check(&policy), Err(PolicyError::Floor { .. })),
-                "{name}"
-            );
+            assert!(table::is_call(name), "{name}");
+            for arch in Arch::ALL {
+                let Some(number) = table::number(arch, name) else {
+                    continue;
+                };
+                let mut policy = Policy::build_for(arch);
+                policy.calls.push(CallRule {
+                    number,
+                    when: Vec::new(),
+                    verdict: Verdict::Allow,
+                });
+                assert!(
+                    matches!(check(&policy), Err(PolicyError::Floor { .. })),
+                    "{name}"
+                );
+            }
         }
     }
 

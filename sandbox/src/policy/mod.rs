@@ -6,6 +6,7 @@
 //! express below the floor ([`floor`]) is refused. Must never read a policy from a message.
 
 mod calls;
+pub mod evaluate;
 mod file;
 pub(crate) mod filter;
 mod floor;
@@ -15,6 +16,8 @@ use std::{fmt::Write as _, path::Path};
 
 use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
+
+pub use table::Arch;
 
 /// Longest policy file in bytes; the built-in one has 10 KiB.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -67,6 +70,7 @@ pub enum PolicyError {
 /// A compiled policy: nothing in it can be wrong any more.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    pub(crate) arch: Arch,
     name: String,
     sha256: String,
     limits: Limits,
@@ -243,7 +247,15 @@ impl Policy {
     /// # Errors
     /// See [`PolicyError`].
     pub fn parse(name: &str, text: &str) -> Result<Self, PolicyError> {
-        let policy = file::parse(name, text)?;
+        Self::parse_for(Arch::HOST, name, text)
+    }
+
+    /// The same for cells on another architecture.
+    ///
+    /// # Errors
+    /// See [`PolicyError`].
+    pub fn parse_for(arch: Arch, name: &str, text: &str) -> Result<Self, PolicyError> {
+        let policy = file::parse(arch, name, text)?;
         floor::check(&policy)?;
         filter::check(&policy)?;
         Ok(policy)
@@ -255,7 +267,12 @@ impl Policy {
     /// Never: a test compiles it.
     #[must_use]
     pub fn build() -> Self {
-        Self::parse("build", BUILD).expect("the built-in policy is valid")
+        Self::build_for(Arch::HOST)
+    }
+
+    /// The same for cells on another architecture.
+    pub(crate) fn build_for(arch: Arch) -> Self {
+        Self::parse_for(arch, "build", BUILD).expect("the built-in policy is valid")
     }
 
     /// The policy for static programs of other languages that is compiled in.
@@ -284,6 +301,19 @@ impl Policy {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What the kernel runs for each call, in the order of installation; see
+    /// [`evaluate::decide`].
+    ///
+    /// # Panics
+    /// Never: a policy whose calls do not compile is none.
+    #[must_use]
+    pub fn filters(&self) -> Vec<evaluate::Filter> {
+        let programs = filter::compile(self).expect("the policy was compiled before");
+        programs
+            .filters()
+            .expect("the programs were checked before")
     }
 
     /// Flags of `clone3` for its namespaces.
