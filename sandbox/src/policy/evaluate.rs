@@ -11,6 +11,8 @@
 
 use seccompiler::sock_filter;
 
+use super::Arch;
+
 /// Longest program in instructions (`BPF_MAXINSNS` of linux/bpf_common.h).
 pub const PROGRAM_LEN_MAX: usize = 4096;
 /// Words of scratch memory (`BPF_MEMWORDS` of linux/filter.h).
@@ -215,7 +217,8 @@ impl Filter {
 }
 
 /// The kernel's answer when these filters are installed in this order: of all results the
-/// strictest, which is the least number when taken as signed; of equals the newest.
+/// strictest, which is the least number when taken as signed; of equals the newest. For calls that
+/// the kernel does not ask filters about see [`is_unfiltered`].
 #[must_use]
 pub fn decide(filters: &[Filter], call: &Call) -> Action {
     let strength = |result: u32| (result & libc::SECCOMP_RET_ACTION_FULL).cast_signed();
@@ -227,6 +230,15 @@ pub fn decide(filters: &[Filter], call: &Call) -> Action {
         }
     }
     Action::of(all)
+}
+
+/// Whether newer kernels make a call without asking any filter: `uretprobe` (since 6.14) and
+/// `uprobe` (since 6.18) of x86_64, see `seccomp_uprobe_exception` of kernel/seccomp.c. Made from
+/// elsewhere than the kernel's own trampoline they do nothing: one ends the process with SIGILL,
+/// the other fails with `ENXIO`.
+#[must_use]
+pub fn is_unfiltered(call: &Call) -> bool {
+    call.arch == Arch::X86_64.audit() && matches!(call.number, 335 | 336)
 }
 
 fn check(length: usize, at: usize, one: &sock_filter) -> Result<(), FilterError> {

@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod file;
+pub(crate) mod bare;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod seccomp;

@@ -88,3 +88,23 @@ pub(crate) fn is_waiting(listener: BorrowedFd<'_>, notice: &Notice) -> bool {
     };
     result == 0
 }
+
+/// Answers a notification with an error, which need not be one that the kernel knows.
+#[cfg(test)]
+pub(crate) fn answer(listener: BorrowedFd<'_>, notice: &Notice, errno: i32) -> io::Result<()> {
+    let response = libc::seccomp_notif_resp {
+        id: notice.id,
+        val: 0,
+        error: -errno,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads one seccomp_notif_resp, which outlives the call.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw const response,
+        )
+    }))?;
+    Ok(())
+}
