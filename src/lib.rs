@@ -81,6 +81,9 @@ pub mod channel;
 pub mod cli;
 pub mod doctor;
 pub mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod get;
 pub mod log;
 pub mod modzip;

@@ -59,11 +59,7 @@ pub(super) async fn serve(
                 let (session, events) = (Arc::clone(&session), events.clone());
                 async move { Ok::<_, Infallible>(answer(request, &session, &events).await) }
             });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service);
+            let connection = protocol().serve_connection(TokioIo::new(stream), service);
             match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
                 Ok(Err(error)) if error.is_parse() => {
                     refused(&events, "bytes that are no HTTP").await;
@@ -73,6 +69,16 @@ pub(super) async fn serve(
             drop(place);
         });
     }
+}
+
+/// HTTP/1 with our limits.
+pub(super) fn protocol() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
 }
 
 async fn answer(

@@ -5,6 +5,8 @@
 //! build and nothing else. It must never send a byte to the cell that `fetch` has not verified.
 
 mod buildinfo;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod http;
 mod path;
