@@ -154,29 +154,12 @@ fn missing(root: bool, shared_groups: bool, policies: &[Policy]) -> Vec<NotInFor
         }
     }
     let abi = cell::landlock_abi();
-    let wanted = policies
-        .iter()
-        .map(|policy| policy.landlock.wanted)
-        .max()
-        .unwrap_or(0);
-    for (since, what, rights) in [
-        (3, "landlock: truncation", "FS_TRUNCATE"),
-        (
-            4,
-            "landlock: connections to the relay only",
-            "NET_BIND_TCP, NET_CONNECT_TCP",
-        ),
-        (5, "landlock: device ioctls", "FS_IOCTL_DEV"),
-        (
-            6,
-            "landlock: abstract sockets and signals",
-            "SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL",
-        ),
-    ] {
-        if abi < since && since <= wanted {
-            let why = format!("this kernel has Landlock ABI {abi}, {rights} needs {since}");
-            add(what, &why);
-        }
-    }
+    // The one that wants most wants all that the others do.
+    let policy = policies.iter().max_by_key(|policy| policy.landlock.wanted);
+    all.extend(
+        policy
+            .into_iter()
+            .flat_map(|policy| cell::landlock_missing(abi, policy)),
+    );
     all
 }

@@ -9,6 +9,7 @@
 mod cell;
 mod cgroup;
 mod checks;
+mod drift;
 mod events;
 mod group;
 mod host;
@@ -132,7 +133,8 @@ fn start(config: SupervisorConfig) -> Result<(host::Host, Settings), SupervisorE
         return Err(SupervisorError::Start("no policy was given".to_owned()));
     }
     process::standard_streams().map_err(|e| SupervisorError::Start(e.to_string()))?;
-    let host = host::enter(&config)?;
+    let mut host = host::enter(&config)?;
+    host.not_in_force.extend(drift::check(&host));
     let presence = store::open_here()?;
     let settings = Settings {
         presence,

@@ -7,8 +7,8 @@
     reason = "the one place where the kernel is spoken to directly"
 )]
 
-pub(crate) mod file;
 pub(crate) mod bare;
+pub(crate) mod file;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod seccomp;
