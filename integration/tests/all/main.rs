@@ -7,6 +7,7 @@
 mod bad_input;
 mod browser;
 mod doctor;
+mod execute;
 mod fakes;
 mod frozen;
 mod get;
