@@ -27,7 +27,7 @@ mod surface;
 macro_rules! attempts {
     ($(($id:literal, $class:literal, $lock:expr, $what:literal, $attempt:expr)),* $(,)?) => {
         /// Rows of this part.
-        pub const ROWS: &[crate::Row] = {
+        pub(crate) const ROWS: &[crate::Row] = {
             use crate::{bombs::*, execute::*, files::*, kernel::call, network::*, surface::*};
             use crate::numbers as nr;
             &[$(crate::Row { id: $id, attempt: $attempt }),*]

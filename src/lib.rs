@@ -92,6 +92,7 @@ pub mod provenance;
 pub mod proxy;
 pub mod relay;
 pub mod roles;
+pub mod selftest;
 pub mod serve;
 pub mod spec;
 pub mod store;

@@ -10,4 +10,4 @@ mod reach;
 mod surface;
 
 /// Every row; the last part needs a cell for each.
-pub const ALL: [&[super::Row]; 4] = [reach::ROWS, files::ROWS, surface::ROWS, alone::ROWS];
+pub(crate) const ALL: [&[super::Row]; 4] = [reach::ROWS, files::ROWS, surface::ROWS, alone::ROWS];

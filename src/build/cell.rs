@@ -77,6 +77,8 @@ pub(super) struct Outcome {
     /// What the gate took.
     pub(super) gate: Duration,
     clocks: Clocks,
+    /// What the set-up took, as the supervisor says.
+    pub(super) setup_us: u64,
 }
 
 /// Runs one cell to its end.
@@ -113,6 +115,7 @@ pub(super) async fn run(
         output_over: false,
         refused: None,
         started: Instant::now(),
+        setup_us: 0,
     };
     let (ending, report) = watch.until_end(&mut served).await?;
     let run = watch.started.elapsed();
@@ -131,6 +134,7 @@ pub(super) async fn run(
         run,
         gate,
         clocks,
+        setup_us: watch.setup_us,
     })
 }
 
@@ -144,6 +148,7 @@ struct Watch<'a> {
     output_over: bool,
     refused: Option<String>,
     started: Instant,
+    setup_us: u64,
 }
 
 impl Watch<'_> {
@@ -157,7 +162,10 @@ impl Watch<'_> {
                     Reply::Refused { why, .. } => {
                         return Err(supervisor(&SuperviseError::Refused(why)));
                     }
-                    Reply::Started { .. } => self.started = Instant::now(),
+                    Reply::Started { setup_us, .. } => {
+                        self.started = Instant::now();
+                        self.setup_us = setup_us;
+                    }
                     _ => {}
                 },
                 event = receive(self.talk.as_ref()) => {

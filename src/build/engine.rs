@@ -55,7 +55,7 @@ struct Inner {
     /// One adoption or freeze at a time for each SDK and target; who comes later waits for it.
     making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What a job without artifact could write to.
-    nowhere: File,
+    nowhere: Arc<File>,
 }
 
 /// A program in the place of the go command.
@@ -71,6 +71,8 @@ pub struct ProgramRequest {
     pub args: Vec<String>,
     /// A forbidden call ends the offending process only.
     pub keep_going: bool,
+    /// What the gate must find when the program has succeeded, if it is to look at all.
+    pub gate: Option<Order>,
 }
 
 /// How a program in a cell went.
@@ -86,9 +88,34 @@ pub struct ProgramRun {
     pub refused: Option<String>,
     /// What it was given.
     pub served: Vec<ModuleHash>,
+    /// Whether the gate was asked for and let something through.
+    pub gated: bool,
+    /// From the supervisor's receipt of the request to the program's execution, in microseconds.
+    pub setup_us: u64,
 }
 
 impl Engine {
+    /// The same with another policy, which the supervisor must know.
+    #[must_use]
+    pub fn with_policy(&self, policy: EnginePolicy) -> Self {
+        let Inner {
+            supervise,
+            fetch,
+            ready,
+            nowhere,
+            ..
+        } = &*self.0;
+        Self(Arc::new(Inner {
+            supervise: Arc::clone(supervise),
+            fetch: Arc::clone(fetch),
+            policy,
+            ready: ready.clone(),
+            sdks: Mutex::new(self.sdks().clone()),
+            making: Mutex::default(),
+            nowhere: Arc::clone(nowhere),
+        }))
+    }
+
     /// Learns which SDKs the store has.
     ///
     /// # Errors
@@ -115,7 +142,7 @@ impl Engine {
             ready,
             sdks: Mutex::new(sdks),
             making: Mutex::default(),
-            nowhere: File::from(nowhere),
+            nowhere: Arc::new(File::from(nowhere)),
         })))
     }
 
@@ -264,7 +291,7 @@ impl Engine {
             path: module.path.to_string(),
             version: module.version.to_string(),
         });
-        let mut work = self.work(root, None, None, progress);
+        let mut work = self.work(root, None, request.gate, progress);
         work.program = Some(&request.program);
         let job = Job::Program {
             args: request.args,
@@ -276,6 +303,8 @@ impl Engine {
             output,
             refused,
             served,
+            gated,
+            setup_us,
             ..
         } = self
             .cell(work, request.go, &h1, Target::HOST, job, true)
@@ -286,6 +315,8 @@ impl Engine {
             output,
             refused,
             served,
+            gated: gated.is_some(),
+            setup_us,
         })
     }
 

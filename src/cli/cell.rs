@@ -66,6 +66,7 @@ impl Run {
                 program,
                 args,
                 keep_going,
+                gate: None,
             };
             let (sender, shown) = progress::quiet(format!("{go}"));
             let result = engine.program(request, &sender).await;

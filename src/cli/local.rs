@@ -39,6 +39,16 @@ impl Local {
         policy: Option<&Path>,
         cold: bool,
     ) -> Result<Self, Stop> {
+        Self::start_with(network, policy, cold, &[])
+    }
+
+    /// As [`Self::start`]; the supervisor learns more policies, by name and text.
+    pub(super) fn start_with(
+        network: &Network,
+        policy: Option<&Path>,
+        cold: bool,
+        more: &[(&str, &str)],
+    ) -> Result<Self, Stop> {
         let cache = xdg("XDG_CACHE_HOME", ".cache")?;
         let folder = |error| Stop::chain(Stop::FAILED, &error);
         roles::prepare(&cache, None).map_err(folder)?;
@@ -48,7 +58,9 @@ impl Local {
         if temporary.is_some() {
             roles::prepare(data, None).map_err(folder)?;
         }
-        let Chosen { policy, extra } = choose_policy(policy)?;
+        let Chosen { policy, mut extra } = choose_policy(policy)?;
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        extra.extend(more.iter().map(owned));
         let roles = roles::start(data, extra, &fetch_start(network)?)
             .map_err(|error| Stop::chain(Stop::FAILED, &error))?;
         Ok(Self {
@@ -226,8 +238,24 @@ pub(super) fn choose_policy(file: Option<&Path>) -> Result<Chosen, Stop> {
     })
 }
 
+/// The policy itself, for whoever compares with it.
+pub(super) fn policy(file: Option<&Path>) -> Result<Policy, Stop> {
+    let Chosen { policy, extra } = choose_policy(file)?;
+    let parsed = match extra.first() {
+        Some((name, text)) => Policy::parse(name, text),
+        None => return Ok(builtin_named(&policy.name)),
+    };
+    parsed.map_err(|error| Stop::chain(Stop::USAGE, &error))
+}
+
+fn builtin_named(name: &str) -> Policy {
+    let mut all = policy::builtin().into_iter();
+    all.find(|known| known.name() == name)
+        .expect("it was just found")
+}
+
 /// What the asker must know of a policy.
-fn engine_policy(policy: &Policy) -> EnginePolicy {
+pub(super) fn engine_policy(policy: &Policy) -> EnginePolicy {
     let limits = policy.limits();
     EnginePolicy {
         name: policy.name().to_owned(),

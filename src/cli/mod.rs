@@ -11,6 +11,7 @@ mod get;
 mod local;
 mod lock;
 mod progress;
+mod selftest;
 mod serve;
 mod toolchain;
 
@@ -59,6 +60,7 @@ enum Command {
     Cell(cell::Cell),
     /// What this machine has and lacks for cells, and what to do
     Doctor(doctor::Doctor),
+    Selftest(selftest::Selftest),
     /// Go SDKs of this machine's cells
     #[command(subcommand)]
     Toolchain(toolchain::Toolchain),
@@ -171,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Get(command) => command.run(),
         Command::Cell(command) => command.run(&cli.network),
         Command::Doctor(command) => command.run(&cli.network),
+        Command::Selftest(command) => command.run(&cli.network),
         Command::Toolchain(command) => command.run(&cli.network),
     };
     match result {

@@ -329,6 +329,17 @@ impl Policy {
         self.calls.iter().filter(allows).count()
     }
 
+    /// Numbers of the calls that are not forbidden, and whether each is allowed whatever its
+    /// arguments.
+    #[must_use]
+    pub fn numbers(&self) -> std::collections::BTreeMap<i64, bool> {
+        let always = |rule: &CallRule| rule.verdict == Verdict::Allow && rule.when.is_empty();
+        self.calls
+            .iter()
+            .map(|rule| (rule.number, always(rule)))
+            .collect()
+    }
+
     /// The mount of a kind; the floor demands each.
     pub(crate) fn place(&self, kind: PlaceKind) -> Option<Place> {
         self.places.iter().find(|place| place.kind == kind).copied()

@@ -1,0 +1,523 @@
+//! What the host sees: listeners that nobody may reach, files that nobody may change, and what is
+//! left when all cells are gone. None of it depends on what the hostile program says.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+            net::{SocketAddr, UnixListener},
+        },
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Attempt, Lock, Row, Verdict};
+
+/// How long processes of a cell may still be seen after its end was told; the kernel has killed
+/// them before, and may still be clearing away.
+const LEFT_MAX: Duration = Duration::from_secs(5);
+/// Most entries of a tree that is looked at; the largest SDK has 16,000.
+const ENTRIES_MAX: usize = 2_000_000;
+/// Pieces in which files are read; `O_DIRECT` wants multiples of a page, at such an address.
+const PIECE: usize = 1 << 20;
+/// Alignment for `O_DIRECT`, enough for every block size (open(2)).
+const PAGE: usize = 4096;
+
+/// What was there before.
+#[derive(Debug)]
+pub struct Evidence {
+    /// In the arguments of every program, by which its processes are found.
+    mark: String,
+    folder: PathBuf,
+    canary: Vec<u8>,
+    tcp4: TcpListener,
+    tcp6: Option<TcpListener>,
+    udp4: UdpSocket,
+    unix: UnixListener,
+    named: UnixListener,
+    before: Before,
+}
+
+/// What must be the same afterwards.
+#[derive(Debug, Default)]
+struct Before {
+    hotcell: Option<[u8; 32]>,
+    trees: Vec<Tree>,
+    store: Option<PathBuf>,
+    names: BTreeSet<PathBuf>,
+    mounts: BTreeSet<String>,
+    groups: BTreeSet<PathBuf>,
+}
+
+/// A tree that cells share.
+#[derive(Debug)]
+struct Tree {
+    title: String,
+    path: PathBuf,
+    digest: [u8; 32],
+}
+
+impl Evidence {
+    /// Opens listeners and lays out a canary.
+    ///
+    /// # Errors
+    /// When this machine has no loopback device or no place for temporary files.
+    pub fn lay_out() -> io::Result<Self> {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let mark: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = std::env::temp_dir().join(format!("hotcell-selftest-{mark}"));
+        DirBuilder::new().mode(0o755).create(&folder)?;
+        let canary = format!("canary {mark}\n").into_bytes();
+        File::create_new(folder.join("canary"))?.write_all(&canary)?;
+        let name = format!("hotcell-selftest-{mark}");
+        let all = Self {
+            tcp4: TcpListener::bind("127.0.0.1:0")?,
+            tcp6: TcpListener::bind("[::1]:0").ok(), // a machine may be without IPv6
+            udp4: UdpSocket::bind("127.0.0.1:0")?,
+            unix: UnixListener::bind(folder.join("socket"))?,
+            named: UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?,
+            mark,
+            folder,
+            canary,
+            before: Before::default(),
+        };
+        all.tcp4.set_nonblocking(true)?;
+        all.udp4.set_nonblocking(true)?;
+        all.unix.set_nonblocking(true)?;
+        all.named.set_nonblocking(true)?;
+        if let Some(tcp6) = &all.tcp6 {
+            tcp6.set_nonblocking(true)?;
+        }
+        Ok(all)
+    }
+
+    /// A folder of this run, removed with it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the program must know to try them.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let port = |address: io::Result<std::net::SocketAddr>| address.map_or(0, |it| it.port());
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let mut all = vec![
+            format!("mark={}", self.mark),
+            format!("tcp4={}", port(self.tcp4.local_addr())),
+            format!("udp4={}", port(self.udp4.local_addr())),
+            format!("unix={}", self.folder.join("socket").display()),
+            format!("abstract=hotcell-selftest-{}", self.mark),
+            format!("canary={}", self.folder.join("canary").display()),
+            format!("host={}", host.to_string_lossy()),
+        ];
+        if let Some(tcp6) = &self.tcp6 {
+            all.push(format!("tcp6={}", port(tcp6.local_addr())));
+        }
+        all
+    }
+
+    /// Looks at what must not change: trees that cells share, and the store around them.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn look(&mut self, store: &Path, trees: &[(String, PathBuf)]) -> io::Result<()> {
+        let mut all = Vec::new();
+        for (title, path) in trees {
+            all.push(Tree {
+                title: title.clone(),
+                path: path.clone(),
+                digest: digest(path, false)?,
+            });
+        }
+        self.before = Before {
+            hotcell: Some(sha256(Path::new("/proc/self/exe"), false)?),
+            trees: all,
+            names: names(store)?,
+            store: Some(store.to_owned()),
+            mounts: mounts(),
+            groups: groups(),
+        };
+        Ok(())
+    }
+
+    /// Processes that carry the mark of this run, after some time to be gone.
+    #[must_use]
+    pub fn left(&self) -> Vec<u32> {
+        let deadline = Instant::now() + LEFT_MAX;
+        loop {
+            let found = processes(self.mark.as_bytes());
+            if found.is_empty() || Instant::now() > deadline {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the host sees wins over what the program says.
+    pub fn correct(&self, attempts: &mut [Attempt]) {
+        let heard = self.heard();
+        let canary = fs::read(self.folder.join("canary")).unwrap_or_default() == self.canary;
+        for attempt in attempts {
+            let listener = LISTENERS
+                .iter()
+                .find(|(_, ids)| ids.contains(&attempt.id.as_str()));
+            let bad = match listener {
+                Some((name, _)) => Some(heard.contains(name)),
+                None if attempt.id == "canary-write" => Some(!canary),
+                None => None,
+            };
+            match bad {
+                Some(true) => {
+                    attempt.verdict = Verdict::Escaped;
+                    attempt.stopped_by = None;
+                    attempt.judged_by = "host";
+                }
+                Some(false) if attempt.verdict == Verdict::Stopped => attempt.judged_by = "host",
+                _ => {}
+            }
+        }
+    }
+
+    /// Which listeners somebody has reached.
+    fn heard(&self) -> Vec<&'static str> {
+        let mut datagram = [0_u8; 1];
+        let all = [
+            ("tcp4", self.tcp4.accept().is_ok()),
+            (
+                "tcp6",
+                self.tcp6.as_ref().is_some_and(|it| it.accept().is_ok()),
+            ),
+            ("udp4", self.udp4.recv(&mut datagram).is_ok()),
+            ("unix", self.unix.accept().is_ok()),
+            ("abstract", self.named.accept().is_ok()),
+        ];
+        all.into_iter()
+            .filter(|(_, heard)| *heard)
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Judges what only shows when everything is over.
+    #[must_use]
+    pub fn after(&self) -> Vec<Attempt> {
+        let mut all = Vec::new();
+        for direct in [false, true] {
+            all.push(self.trees("SDK", &ROWS[usize::from(direct)], "go", direct));
+        }
+        all.push(self.trees("frozen cache", &ROWS[2], "frozen", false));
+        let now = sha256(Path::new("/proc/self/exe"), false).ok();
+        all.push(same(&ROWS[3], now == self.before.hotcell, ""));
+        let left = self.left();
+        all.push(same(&ROWS[4], left.is_empty(), &format!("{left:?}")));
+        let store = self.before.store.as_deref().unwrap_or(Path::new(""));
+        let about = |line: &&String| line.contains("hotcell") || line.contains("/home/cache");
+        let mounts = mounts();
+        let new: Vec<&String> = mounts
+            .difference(&self.before.mounts)
+            .filter(about)
+            .collect();
+        all.push(same(&ROWS[5], new.is_empty(), &format!("{new:?}")));
+        let names = names(store).unwrap_or_default();
+        let new: Vec<&PathBuf> = names.symmetric_difference(&self.before.names).collect();
+        all.push(same(&ROWS[6], new.is_empty(), &format!("{new:?}")));
+        let powers = powers(store);
+        all.push(same(&ROWS[7], powers.is_empty(), &format!("{powers:?}")));
+        let groups = groups();
+        let new: Vec<&PathBuf> = groups.difference(&self.before.groups).collect();
+        all.push(same(&ROWS[8], new.is_empty(), &format!("{new:?}")));
+        all
+    }
+
+    fn trees(&self, what: &str, row: &Row, kind: &str, direct: bool) -> Attempt {
+        let frozen = kind == "frozen";
+        let trees = self.before.trees.iter();
+        let trees: Vec<&Tree> = trees
+            .filter(|tree| is_frozen(&tree.path) == frozen)
+            .collect();
+        for tree in &trees {
+            match digest(&tree.path, direct) {
+                Ok(now) if now == tree.digest => {}
+                Ok(_) => return same(row, false, &format!("{what} {} was changed", tree.title)),
+                Err(error) if direct && error.raw_os_error() == Some(libc::EINVAL) => {
+                    return Attempt::of(row, Verdict::Unjudged, None, "host")
+                        .detail("this file system has no way past the page cache");
+                }
+                Err(error) => return same(row, false, &format!("{what}: {error}")),
+            }
+        }
+        if trees.is_empty() {
+            return Attempt::of(row, Verdict::Unjudged, None, "host").detail("there is none");
+        }
+        same(row, true, "")
+    }
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        // Our own folder in a place for temporary files; what cannot be removed hurts nobody.
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Which attempts a listener's silence answers.
+const LISTENERS: [(&str, &[&str]); 5] = [
+    (
+        "tcp4",
+        &[
+            "net-host",
+            "net-host-2",
+            "net-host-0",
+            "net-fast-open",
+            "relay-absolute",
+            "relay-connect",
+        ],
+    ),
+    ("tcp6", &["net-host-6"]),
+    ("udp4", &["net-datagram"]),
+    ("unix", &["unix-path"]),
+    ("abstract", &["unix-abstract", "connect-confused"]),
+];
+
+const fn row(id: &'static str, class: u8, what: &'static str) -> Row {
+    Row {
+        id,
+        class,
+        lock: Lock::Gone,
+        what,
+    }
+}
+
+/// What is judged at the end, from outside alone.
+const ROWS: [Row; 9] = [
+    row(
+        "after-sdk",
+        1,
+        "after all of this: is a byte of the SDK another one?",
+    ),
+    row(
+        "after-sdk-direct",
+        1,
+        "the same, read from the disk and not from the page cache",
+    ),
+    row(
+        "after-frozen",
+        20,
+        "is a byte of the frozen standard library another one?",
+    ),
+    row(
+        "after-hotcell",
+        7,
+        "is the program hotcell itself another one?",
+    ),
+    row("after-processes", 19, "is any process of any cell left?"),
+    row(
+        "after-mounts",
+        19,
+        "is any mount of any cell left on the host?",
+    ),
+    row("after-files", 4, "is anything new in the store?"),
+    row(
+        "after-powers",
+        5,
+        "is there a file with setuid or setgid bits in the store?",
+    ),
+    row("after-groups", 14, "is any control group of any cell left?"),
+];
+
+fn same(row: &Row, good: bool, detail: &str) -> Attempt {
+    if good {
+        Attempt::of(row, Verdict::Stopped, Some("everything above"), "host")
+    } else {
+        Attempt::of(row, Verdict::Escaped, None, "host").detail(detail)
+    }
+}
+
+/// Trees in the store's folder `std` are frozen caches (`hotcell_sandbox`'s store).
+fn is_frozen(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with("std"))
+}
+
+/// A hash of every path, mode, time of change and byte below a folder.
+fn digest(folder: &Path, direct: bool) -> io::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    for path in walk(folder)? {
+        let meta = path.symlink_metadata()?;
+        let line = format!(
+            "{} {:o} {} {} {}.{}\n",
+            path.display(),
+            meta.mode(),
+            meta.nlink(),
+            meta.size(),
+            meta.ctime(),
+            meta.ctime_nsec()
+        );
+        hash.update(line.as_bytes());
+        if meta.is_file() {
+            hash.update(sha256(&path, direct)?);
+        }
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Everything below a folder, sorted.
+fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+            all.push(entry.path());
+            if all.len() > ENTRIES_MAX {
+                return Err(io::Error::other("more files than expected"));
+            }
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn sha256(path: &Path, direct: bool) -> io::Result<[u8; 32]> {
+    let flags = if direct { libc::O_DIRECT } else { 0 };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let mut buffer = vec![0_u8; PIECE + PAGE];
+    let start = buffer.as_ptr().align_offset(PAGE);
+    let piece = &mut buffer[start..start + PIECE];
+    let mut hash = Sha256::new();
+    loop {
+        let count = file.read(piece)?;
+        if count == 0 {
+            return Ok(hash.finalize().into());
+        }
+        hash.update(&piece[..count]);
+    }
+}
+
+/// Names in the store, two levels deep.
+fn names(store: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut all = BTreeSet::new();
+    for entry in fs::read_dir(store)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            for inner in fs::read_dir(&path)? {
+                all.insert(inner?.path());
+            }
+        }
+        all.insert(path);
+    }
+    Ok(all)
+}
+
+/// Files in the store that would give power to whoever runs them.
+fn powers(store: &Path) -> Vec<PathBuf> {
+    let all = walk(store).unwrap_or_default();
+    let powerful = |path: &PathBuf| {
+        let meta = path.symlink_metadata();
+        meta.is_ok_and(|meta| meta.is_file() && meta.mode() & 0o6000 != 0)
+    };
+    all.into_iter().filter(powerful).collect()
+}
+
+fn mounts() -> BTreeSet<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().map(str::to_owned).collect()
+}
+
+/// Control groups with our name, down to a depth that no service manager goes beyond.
+fn groups() -> BTreeSet<PathBuf> {
+    const DEPTH: usize = 8;
+    let mut found = BTreeSet::new();
+    let mut open = vec![(PathBuf::from("/sys/fs/cgroup"), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_dir || depth == DEPTH {
+                continue;
+            }
+            if entry.path().to_string_lossy().contains("hotcell") {
+                found.insert(entry.path());
+            }
+            open.push((entry.path(), depth + 1));
+        }
+    }
+    found
+}
+
+/// Processes with a text among their arguments.
+fn processes(mark: &[u8]) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let own = std::process::id();
+    let carries = |id: &u32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.windows(mark.len()).any(|part| part == mark)
+    };
+    ids.filter(|id| *id != own).filter(carries).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_was_reached_changes_the_verdict() {
+        let evidence = Evidence::lay_out().unwrap();
+        let port = evidence.tcp4.local_addr().unwrap();
+        let attempt = |id| Attempt::of(&row(id, 18, "x"), Verdict::Stopped, Some("x"), "program");
+        let mut all = vec![attempt("net-host"), attempt("unix-path"), attempt("splice")];
+        evidence.correct(&mut all);
+        let told: Vec<_> = all.iter().map(|it| (it.verdict, it.judged_by)).collect();
+        let stopped = Verdict::Stopped;
+        assert_eq!(
+            told,
+            [(stopped, "host"), (stopped, "host"), (stopped, "program")]
+        );
+        let _reached = std::net::TcpStream::connect(port).unwrap();
+        let mut all = vec![attempt("net-host"), attempt("unix-path")];
+        evidence.correct(&mut all);
+        assert_eq!(all[0].verdict, Verdict::Escaped);
+        assert_eq!(all[1].verdict, Verdict::Stopped);
+    }
+
+    #[test]
+    fn a_changed_byte_mode_or_name_is_seen() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        File::create_new(&file).unwrap().write_all(b"one").unwrap();
+        let digest = || super::digest(folder.path(), false).unwrap();
+        let before = digest();
+        assert_eq!(before, digest());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let mode = digest();
+        assert_ne!(before, mode);
+        File::create(&file).unwrap().write_all(b"two").unwrap();
+        let byte = digest();
+        assert_ne!(mode, byte);
+        File::create_new(folder.path().join("new")).unwrap();
+        assert_ne!(byte, digest());
+    }
+
+    #[test]
+    fn processes_are_found_by_their_arguments() {
+        let name = std::env::args().next().unwrap();
+        // Our own process is left out, so another one would be needed for a hit.
+        assert!(!processes(name.as_bytes()).contains(&std::process::id()));
+        assert!(processes(b"no process has this text among its arguments").is_empty());
+    }
+}
