@@ -64,7 +64,10 @@ fn ignore_signals() {
     // struct kernel_sigaction: SIG_IGN, flags, restorer, mask
     let ignore = [1_usize, 0, 0, 0];
     for signal in 1..=64 {
-        call(nr::RT_SIGACTION, [signal, ignore.as_ptr().addr(), 0, 8, 0, 0]);
+        call(
+            nr::RT_SIGACTION,
+            [signal, ignore.as_ptr().addr(), 0, 8, 0, 0],
+        );
     }
 }
 
@@ -151,8 +154,15 @@ pub fn pipes(args: &Args) -> Outcome {
         let Some([_, write]) = pipe() else {
             return Refused(24); // EMFILE
         };
-        call(nr::FCNTL, [write, NONBLOCK_FLAGS[0], NONBLOCK_FLAGS[1], 0, 0, 0]);
-        while call(nr::WRITE, [write, full.as_ptr().addr(), full.len(), 0, 0, 0]) > 0 {}
+        call(
+            nr::FCNTL,
+            [write, NONBLOCK_FLAGS[0], NONBLOCK_FLAGS[1], 0, 0, 0],
+        );
+        while call(
+            nr::WRITE,
+            [write, full.as_ptr().addr(), full.len(), 0, 0, 0],
+        ) > 0
+        {}
     }
     Through
 }
@@ -171,7 +181,10 @@ pub fn fill(args: &Args) -> Outcome {
             fd = open(path, CREATE | WRITE, 0o644);
             in_file = 0;
         }
-        let count = call(nr::WRITE, [fd as usize, part.as_ptr().addr(), part.len(), 0, 0, 0]);
+        let count = call(
+            nr::WRITE,
+            [fd as usize, part.as_ptr().addr(), part.len(), 0, 0, 0],
+        );
         if count <= 0 {
             return Refused(-count as i32);
         }
@@ -251,7 +264,11 @@ pub fn deep() -> Outcome {
         at(nr::MKDIRAT, c"abcdefghij", [0o755, 0, 0, 0]);
         call(nr::CHDIR, [c"abcdefghij".as_ptr().addr(), 0, 0, 0, 0, 0]);
     }
-    if make(c"bottom", 0o644) >= 0 { Nothing } else { Unable }
+    if make(c"bottom", 0o644) >= 0 {
+        Nothing
+    } else {
+        Unable
+    }
 }
 
 /// Folders and files that nobody may enter, read or remove.
@@ -261,7 +278,11 @@ pub fn closed() -> Outcome {
     for path in [c"/home/go/bin/closed", c"/home/go/bin", c"/home/go"] {
         call(nr::FCHMODAT, [HERE, path.as_ptr().addr(), 0, 0, 0, 0]);
     }
-    if matches!(made, Through) { Nothing } else { Unable }
+    if matches!(made, Through) {
+        Nothing
+    } else {
+        Unable
+    }
 }
 
 /// Processes that swap names in the output folder until they are ended.
@@ -319,7 +340,11 @@ pub fn output(what: Output) -> Outcome {
         }
         Output::Nested => {
             at(nr::MKDIRAT, c"/home/go/bin/linux_amd64", [0o755, 0, 0, 0]);
-            at(nr::MKDIRAT, c"/home/go/bin/linux_amd64/deeper", [0o755, 0, 0, 0]);
+            at(
+                nr::MKDIRAT,
+                c"/home/go/bin/linux_amd64/deeper",
+                [0o755, 0, 0, 0],
+            );
             forge(c"/home/go/bin/linux_amd64/deeper/program", 0o755);
         }
         Output::Moving => {
@@ -334,6 +359,9 @@ pub fn output(what: Output) -> Outcome {
 fn forge(path: &CStr, mode: usize) {
     let fd = open(path, CREATE | WRITE, mode);
     let head = *b"\x7fELF\x02\x01\x01 no build made this";
-    call(nr::WRITE, [fd as usize, head.as_ptr().addr(), head.len(), 0, 0, 0]);
+    call(
+        nr::WRITE,
+        [fd as usize, head.as_ptr().addr(), head.len(), 0, 0, 0],
+    );
     call(nr::CLOSE, [fd as usize, 0, 0, 0, 0, 0]);
 }

@@ -20,7 +20,10 @@ pub fn run(path: &CStr) -> Outcome {
         return Unable;
     };
     const SET_CLOSE_ON_EXEC: [usize; 2] = [2, 1]; // F_SETFD, FD_CLOEXEC
-    call(nr::FCNTL, [write, SET_CLOSE_ON_EXEC[0], SET_CLOSE_ON_EXEC[1], 0, 0, 0]);
+    call(
+        nr::FCNTL,
+        [write, SET_CLOSE_ON_EXEC[0], SET_CLOSE_ON_EXEC[1], 0, 0, 0],
+    );
     let child = fork();
     if child == 0 {
         call(nr::CLOSE, [1, 0, 0, 0, 0, 0]); // what it prints is nobody's business
@@ -58,7 +61,10 @@ fn copy(from: &CStr, to: &CStr) -> bool {
         if length <= 0 {
             break;
         }
-        call(nr::WRITE, [target as usize, place, length as usize, 0, 0, 0]);
+        call(
+            nr::WRITE,
+            [target as usize, place, length as usize, 0, 0, 0],
+        );
     }
     call(nr::CLOSE, [target as usize, 0, 0, 0, 0, 0]);
     call(nr::FCHMODAT, [HERE, to.as_ptr().addr(), 0o755, 0, 0, 0]);
@@ -76,7 +82,10 @@ pub fn run_script(to: &CStr, text: &[u8]) -> Outcome {
     if fd < 0 {
         return Unable;
     }
-    call(nr::WRITE, [fd as usize, text.as_ptr().addr(), text.len(), 0, 0, 0]);
+    call(
+        nr::WRITE,
+        [fd as usize, text.as_ptr().addr(), text.len(), 0, 0, 0],
+    );
     call(nr::CLOSE, [fd as usize, 0, 0, 0, 0, 0]);
     run(to)
 }

@@ -62,7 +62,10 @@ pub fn on_sdk(number: usize, rest: [usize; 5]) -> Outcome {
 pub fn make(path: &CStr, mode: usize) -> isize {
     let fd = open(path, CREATE | READ_WRITE, mode);
     if fd >= 0 {
-        call(nr::WRITE, [fd as usize, MARK.as_ptr().addr(), MARK.len(), 0, 0, 0]);
+        call(
+            nr::WRITE,
+            [fd as usize, MARK.as_ptr().addr(), MARK.len(), 0, 0, 0],
+        );
     }
     fd
 }
@@ -117,7 +120,10 @@ pub fn copy_into_sdk() -> Outcome {
         return Unable;
     }
     call(nr::LSEEK, [from as usize, 0, 0, 0, 0, 0]);
-    done(call(nr::COPY_FILE_RANGE, [from as usize, 0, to as usize, 0, 4, 0]))
+    done(call(
+        nr::COPY_FILE_RANGE,
+        [from as usize, 0, to as usize, 0, 4, 0],
+    ))
 }
 
 /// Maps an SDK file shared and writable, or private and then with `advice`.
@@ -157,13 +163,19 @@ fn kind(fd: usize) -> Option<(u32, u64)> {
 pub fn input_is_null() -> Outcome {
     const DEVICE: u32 = 0o020_000;
     const NULL: u64 = 0x103; // 1:3
-    if kind(0) == Some((DEVICE, NULL)) { Nothing } else { Through }
+    if kind(0) == Some((DEVICE, NULL)) {
+        Nothing
+    } else {
+        Through
+    }
 }
 
 /// Standard output and error are pipes: no file, terminal or socket of the host.
 pub fn outputs_are_pipes() -> Outcome {
     const PIPE: u32 = 0o010_000;
-    let pipes = [1, 2].iter().all(|fd| kind(*fd).is_some_and(|(kind, _)| kind == PIPE));
+    let pipes = [1, 2]
+        .iter()
+        .all(|fd| kind(*fd).is_some_and(|(kind, _)| kind == PIPE));
     if pipes { Nothing } else { Through }
 }
 
@@ -176,8 +188,15 @@ pub fn read_output() -> Outcome {
 /// The current folder is the home of the cell.
 pub fn folder() -> Outcome {
     let mut path = [0_u8; 256];
-    let length = call(nr::GETCWD, [path.as_mut_ptr().addr(), path.len(), 0, 0, 0, 0]);
-    if length > 0 && path.starts_with(b"/home\0") { Nothing } else { Through }
+    let length = call(
+        nr::GETCWD,
+        [path.as_mut_ptr().addr(), path.len(), 0, 0, 0, 0],
+    );
+    if length > 0 && path.starts_with(b"/home\0") {
+        Nothing
+    } else {
+        Through
+    }
 }
 
 /// Lists a folder; success counts.
@@ -187,7 +206,10 @@ pub fn lists(path: &CStr) -> Outcome {
         return done(fd);
     }
     let mut names = [0_u8; 512];
-    done(call(nr::GETDENTS64, [fd as usize, names.as_mut_ptr().addr(), names.len(), 0, 0, 0]))
+    done(call(
+        nr::GETDENTS64,
+        [fd as usize, names.as_mut_ptr().addr(), names.len(), 0, 0, 0],
+    ))
 }
 
 /// Goes up from home as far as it goes, then opens a path.
@@ -206,13 +228,19 @@ pub fn access_time() -> Outcome {
     }
     let time = || {
         let mut stat = [0_u64; 18];
-        call(nr::FSTAT, [fd as usize, stat.as_mut_ptr().addr(), 0, 0, 0, 0]);
+        call(
+            nr::FSTAT,
+            [fd as usize, stat.as_mut_ptr().addr(), 0, 0, 0, 0],
+        );
         (stat[9], stat[10]) // st_atim
     };
     let before = time();
     crate::sleep_ms(20);
     let mut bytes = [0_u8; 64];
-    call(nr::READ, [fd as usize, bytes.as_mut_ptr().addr(), 64, 0, 0, 0]);
+    call(
+        nr::READ,
+        [fd as usize, bytes.as_mut_ptr().addr(), 64, 0, 0, 0],
+    );
     if time() == before { Nothing } else { Through }
 }
 
@@ -224,10 +252,58 @@ pub fn null_keeps() -> Outcome {
     }
     let mut back = [0_u8; 8];
     call(nr::WRITE, [fd as usize, MARK.as_ptr().addr(), 8, 0, 0, 0]);
-    match call(nr::READ, [fd as usize, back.as_mut_ptr().addr(), 8, 0, 0, 0]) {
+    match call(
+        nr::READ,
+        [fd as usize, back.as_mut_ptr().addr(), 8, 0, 0, 0],
+    ) {
         1.. => Through,
         _ => Nothing,
     }
+}
+
+/// The null device is the host's own: its mode and times are set to what they are.
+fn null_state() -> Option<[u64; 18]> {
+    let fd = open(c"/dev/null", READ, 0);
+    let mut stat = [0_u64; 18];
+    let done = call(
+        nr::FSTAT,
+        [fd as usize, stat.as_mut_ptr().addr(), 0, 0, 0, 0],
+    );
+    (fd >= 0 && done >= 0).then_some(stat)
+}
+
+/// Sets the mode of the null device.
+pub fn null_mode() -> Outcome {
+    let Some(stat) = null_state() else {
+        return Unable;
+    };
+    at(
+        nr::FCHMODAT,
+        c"/dev/null",
+        [stat[3] as usize & 0o7777, 0, 0, 0],
+    )
+}
+
+/// Sets the times of the null device.
+pub fn null_times() -> Outcome {
+    let Some(stat) = null_state() else {
+        return Unable;
+    };
+    let times = [stat[9], stat[10], stat[11], stat[12]]; // st_atim, st_mtim
+    at(
+        nr::UTIMENSAT,
+        c"/dev/null",
+        [times.as_ptr().addr(), 0, 0, 0],
+    )
+}
+
+/// Makes a control group, and removes it where that worked.
+pub fn make_group() -> Outcome {
+    const REMOVE_FOLDER: usize = 0x200;
+    const PATH: &CStr = c"/sys/fs/cgroup/hotcell-selftest";
+    let made = at(nr::MKDIRAT, PATH, [0o755, 0, 0, 0]);
+    let _removed = at(nr::UNLINKAT, PATH, [REMOVE_FOLDER, 0, 0, 0]);
+    made
 }
 
 /// Every place in which a build may write; the second cell looks there for what the first wrote.
@@ -270,7 +346,11 @@ pub fn poison() -> Outcome {
 
 /// Looks for what another cell wrote.
 pub fn poisoned() -> Outcome {
-    if POISON.iter().any(|path| open(path, READ, 0) >= 0) { Through } else { Nothing }
+    if POISON.iter().any(|path| open(path, READ, 0) >= 0) {
+        Through
+    } else {
+        Nothing
+    }
 }
 
 /// The names in a folder, as paths; at most the first 4 KiB of the listing.
@@ -330,7 +410,10 @@ pub fn held(path: &CStr, record: bool) -> Outcome {
     if record {
         let mut lock = read_lock();
         lock[0] = 1; // F_WRLCK: would a writer have to wait?
-        let asked = call(nr::FCNTL, [fd as usize, 5, lock.as_mut_ptr().addr(), 0, 0, 0]);
+        let asked = call(
+            nr::FCNTL,
+            [fd as usize, 5, lock.as_mut_ptr().addr(), 0, 0, 0],
+        );
         return match (asked, lock[0] & 0xffff) {
             (..0, _) => Refused(-asked as i32),
             (_, 2) => Nothing, // F_UNLCK: nobody
@@ -346,7 +429,11 @@ pub fn held(path: &CStr, record: bool) -> Outcome {
 
 /// One of two cells: the one that holds a lock, or the one that looks for it.
 pub fn lock(args: &Args, path: &CStr, record: bool) -> Outcome {
-    if args.value("hold").is_some() { hold(path, record) } else { held(path, record) }
+    if args.value("hold").is_some() {
+        hold(path, record)
+    } else {
+        held(path, record)
+    }
 }
 
 /// `struct flock` of a shared lock on the first byte.
@@ -362,7 +449,11 @@ pub fn leave_setuid() -> Outcome {
         fd >= 0
     });
     at(nr::MKDIRAT, c"/home/setgid", [0o2777, 0, 0, 0]);
-    if made.contains(&true) { Nothing } else { Unable }
+    if made.contains(&true) {
+        Nothing
+    } else {
+        Unable
+    }
 }
 
 /// Whether a descriptor that nobody has can be locked, leased or signalled.
@@ -377,7 +468,10 @@ pub fn lease(command: usize) -> Outcome {
 /// A terminal call on one of the standard streams.
 pub fn terminal(fd: usize, request: usize) -> Outcome {
     let byte = [b'x'; 8];
-    done(call(nr::IOCTL, [fd, request, byte.as_ptr().addr(), 0, 0, 0]))
+    done(call(
+        nr::IOCTL,
+        [fd, request, byte.as_ptr().addr(), 0, 0, 0],
+    ))
 }
 
 /// No file behind it.

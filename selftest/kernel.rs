@@ -101,10 +101,12 @@ impl Args {
 
     /// The value of `name=value`, NUL included.
     pub fn value(&self, name: &str) -> Option<&'static CStr> {
-        (1..self.count).filter_map(|place| self.at(place)).find_map(|text| {
-            let rest = text.to_bytes_with_nul().strip_prefix(name.as_bytes())?;
-            CStr::from_bytes_with_nul(rest.strip_prefix(b"=")?).ok()
-        })
+        (1..self.count)
+            .filter_map(|place| self.at(place))
+            .find_map(|text| {
+                let rest = text.to_bytes_with_nul().strip_prefix(name.as_bytes())?;
+                CStr::from_bytes_with_nul(rest.strip_prefix(b"=")?).ok()
+            })
     }
 
     /// The same as a number; 0 when it is none.
@@ -115,7 +117,10 @@ impl Args {
 
 /// Decimal digits as a number.
 pub fn number(text: &CStr) -> usize {
-    let digits = text.to_bytes().iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = text
+        .to_bytes()
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |all, byte| all * 10 + usize::from(byte - b'0'))
 }
 
@@ -137,7 +142,10 @@ extern "C" fn begin(stack: *const usize) -> ! {
     let count = unsafe { *stack };
     // SAFETY: the pointers follow the count.
     let first = unsafe { stack.add(1) };
-    crate::main(&Args { count, first: first.cast() })
+    crate::main(&Args {
+        count,
+        first: first.cast(),
+    })
 }
 
 #[panic_handler]

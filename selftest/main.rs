@@ -13,7 +13,10 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 #![allow(unused_imports, reason = "each part of the table uses some")]
-#![allow(dead_code, reason = "the table of numbers is longer than one architecture needs")]
+#![allow(
+    dead_code,
+    reason = "the table of numbers is longer than one architecture needs"
+)]
 
 mod bombs;
 mod execute;
@@ -127,9 +130,18 @@ fn try_row(row: &Row, args: &Args) {
         });
     }
     // An attempt in a cell of its own ends with it.
-    let patience = if args.value("alone").is_some() { usize::MAX } else { PATIENCE_MS };
+    let patience = if args.value("alone").is_some() {
+        usize::MAX
+    } else {
+        PATIENCE_MS
+    };
     let ended = wait(child, patience);
-    print::line(&[b"= ", row.id.as_bytes(), ended.word(), &print::digits(ended.number())]);
+    print::line(&[
+        b"= ",
+        row.id.as_bytes(),
+        ended.word(),
+        &print::digits(ended.number()),
+    ]);
 }
 
 /// Calls a number with arguments that mean nothing.
@@ -140,12 +152,17 @@ fn report_number(number: usize) {
     if child == 0 {
         let result = call(number, [NONE; 6]);
         exit(match result {
-            -38 | -1 => -result as i32, // the kernel has it not, or a filter says so
+            -133..0 => -result as i32,
             _ => THROUGH,
         });
     }
     let ended = wait(child, 1000);
-    print::line(&[b"# ", &print::digits(number), ended.word(), &print::digits(ended.number())]);
+    print::line(&[
+        b"# ",
+        &print::digits(number),
+        ended.word(),
+        &print::digits(ended.number()),
+    ]);
 }
 
 /// How a child ended.
@@ -183,7 +200,12 @@ fn wait(child: isize, patience_ms: usize) -> Ended {
     let mut waited = 0;
     let mut timeout = false;
     loop {
-        let flags = WALL | if patience_ms == usize::MAX { 0 } else { WNOHANG };
+        let flags = WALL
+            | if patience_ms == usize::MAX {
+                0
+            } else {
+                WNOHANG
+            };
         let place = (&raw mut status).addr();
         let result = call(nr::WAIT4, [child as usize, place, flags, 0, 0, 0]);
         if result == child {

@@ -33,7 +33,10 @@ fn connected(address: [u8; 4], port: usize) -> Result<usize, isize> {
         return Err(fd);
     }
     let to = internet(address, port);
-    let result = call(nr::CONNECT, [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0]);
+    let result = call(
+        nr::CONNECT,
+        [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0],
+    );
     match result {
         0 => Ok(fd as usize),
         -115 if ready(fd as usize, 4, 2000) => {
@@ -41,7 +44,11 @@ fn connected(address: [u8; 4], port: usize) -> Result<usize, isize> {
             let (mut error, mut length) = (0_u32, 4_u32);
             let places = [(&raw mut error).addr(), (&raw mut length).addr()];
             call(nr::GETSOCKOPT, [fd as usize, 1, 4, places[0], places[1], 0]);
-            if error == 0 { Ok(fd as usize) } else { Err(-(error as isize)) }
+            if error == 0 {
+                Ok(fd as usize)
+            } else {
+                Err(-(error as isize))
+            }
         }
         -115 => Err(-110), // nobody answered: ETIMEDOUT
         other => Err(other),
@@ -64,11 +71,17 @@ pub fn datagram(args: &Args) -> Outcome {
         return Refused(-fd as i32);
     }
     let to = internet([127, 0, 0, 1], args.number("udp4"));
-    let result = call(nr::CONNECT, [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0]);
+    let result = call(
+        nr::CONNECT,
+        [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0],
+    );
     if result < 0 {
         return Refused(-result as i32);
     }
-    done(call(nr::WRITE, [fd as usize, to.as_ptr().addr(), 1, 0, 0, 0]))
+    done(call(
+        nr::WRITE,
+        [fd as usize, to.as_ptr().addr(), 1, 0, 0, 0],
+    ))
 }
 
 /// IPv6 loopback.
@@ -81,7 +94,10 @@ pub fn connect6(args: &Args) -> Outcome {
     to[0] = 10;
     to[2..4].copy_from_slice(&(args.number("tcp6") as u16).to_be_bytes());
     to[23] = 1;
-    done(call(nr::CONNECT, [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0]))
+    done(call(
+        nr::CONNECT,
+        [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0],
+    ))
 }
 
 /// A socket in the file system, or with an abstract name.
@@ -99,7 +115,10 @@ pub fn connect_unix(args: &Args, name: &str, is_abstract: bool) -> Outcome {
     let text = path.to_bytes();
     let length = text.len().min(100);
     to[start..][..length].copy_from_slice(&text[..length]);
-    done(call(nr::CONNECT, [fd as usize, to.as_ptr().addr(), start + length, 0, 0, 0]))
+    done(call(
+        nr::CONNECT,
+        [fd as usize, to.as_ptr().addr(), start + length, 0, 0, 0],
+    ))
 }
 
 /// An address of another family on a TCP socket.
@@ -111,7 +130,10 @@ pub fn confused(args: &Args) -> Outcome {
         let length = name.to_bytes().len().min(100);
         to[3..][..length].copy_from_slice(&name.to_bytes()[..length]);
     }
-    done(call(nr::CONNECT, [fd as usize, to.as_ptr().addr(), 40, 0, 0, 0]))
+    done(call(
+        nr::CONNECT,
+        [fd as usize, to.as_ptr().addr(), 40, 0, 0, 0],
+    ))
 }
 
 /// Takes connections from others.
@@ -121,7 +143,10 @@ pub fn listens(step: usize) -> Outcome {
         return Unable;
     }
     let to = internet([0; 4], 0);
-    judge(call(step, [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0]))
+    judge(call(
+        step,
+        [fd as usize, to.as_ptr().addr(), to.len(), 0, 0, 0],
+    ))
 }
 
 /// Data together with the request for a connection, which Landlock does not see as a connection.
@@ -130,7 +155,10 @@ pub fn fast_open(args: &Args) -> Outcome {
     let fd = tcp();
     let to = internet([127, 0, 0, 1], args.number("tcp4"));
     let place = to.as_ptr().addr();
-    judge(call(nr::SENDTO, [fd as usize, place, 1, FAST_OPEN, place, to.len()]))
+    judge(call(
+        nr::SENDTO,
+        [fd as usize, place, 1, FAST_OPEN, place, to.len()],
+    ))
 }
 
 /// Sends bytes to the relay; any answer of success counts.
@@ -162,14 +190,21 @@ pub fn relay_parts(parts: &[&[u8]]) -> Outcome {
     let mut length = 0;
     while length < answer.len() && ready(fd, 1, 1000) {
         let rest = &mut answer[length..];
-        let count = call(nr::READ, [fd, rest.as_mut_ptr().addr(), rest.len(), 0, 0, 0]);
+        let count = call(
+            nr::READ,
+            [fd, rest.as_mut_ptr().addr(), rest.len(), 0, 0, 0],
+        );
         if count <= 0 {
             break;
         }
         length += count as usize;
     }
     let success = |window: &[u8]| window.starts_with(b"HTTP/1.") && window[9] == b'2';
-    if answer[..length].windows(10).any(success) { Through } else { RelayRefused }
+    if answer[..length].windows(10).any(success) {
+        Through
+    } else {
+        RelayRefused
+    }
 }
 
 /// Asks the relay for an address of the host, in the form that open proxies take.
@@ -177,7 +212,11 @@ pub fn relay_absolute(args: &Args, method: &[u8], scheme: &[u8]) -> Outcome {
     let Some(port) = args.value("tcp4").map(CStr::to_bytes) else {
         return Unable;
     };
-    let path: &[u8] = if scheme.is_empty() { b"" } else { b"/x/@v/list" };
+    let path: &[u8] = if scheme.is_empty() {
+        b""
+    } else {
+        b"/x/@v/list"
+    };
     let host: &[u8] = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     relay_parts(&[method, b" ", scheme, b"127.0.0.1:", port, path, host])
 }
@@ -185,7 +224,13 @@ pub fn relay_absolute(args: &Args, method: &[u8], scheme: &[u8]) -> Outcome {
 /// One long head.
 pub fn relay_long() -> Outcome {
     let long = [b'a'; 8192];
-    relay_parts(&[b"GET /", &long, &long, &long, b"/@v/list HTTP/1.1\r\nHost: x\r\n\r\n"])
+    relay_parts(&[
+        b"GET /",
+        &long,
+        &long,
+        &long,
+        b"/@v/list HTTP/1.1\r\nHost: x\r\n\r\n",
+    ])
 }
 
 /// Whether a descriptor can be read (1) or written (4) within a time.

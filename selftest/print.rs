@@ -9,7 +9,11 @@ const LINE_MAX: usize = 256;
 pub fn line(parts: &[&[u8]]) {
     let mut all = [b'\n'; LINE_MAX];
     let mut at = 1;
-    for byte in parts.iter().flat_map(|part| part.iter()).filter(|byte| **byte != 0) {
+    for byte in parts
+        .iter()
+        .flat_map(|part| part.iter())
+        .filter(|byte| **byte != 0)
+    {
         if at < LINE_MAX - 1 {
             all[at] = *byte;
             at += 1;

@@ -29,7 +29,11 @@ pub fn judge(result: isize) -> Outcome {
 
 /// Only success counts.
 pub fn done(result: isize) -> Outcome {
-    if result < 0 { Refused(-result as i32) } else { Through }
+    if result < 0 {
+        Refused(-result as i32)
+    } else {
+        Through
+    }
 }
 
 /// A socket of any kind.
@@ -49,7 +53,10 @@ pub fn option(level: usize, name: usize) -> Outcome {
         return Unable;
     }
     let value = *b"tls\0\0\0\0\0";
-    reach(nr::SETSOCKOPT, [fd as usize, level, name, value.as_ptr().addr(), 4, 0])
+    reach(
+        nr::SETSOCKOPT,
+        [fd as usize, level, name, value.as_ptr().addr(), 4, 0],
+    )
 }
 
 /// A call of the 32-bit ABI, by its numbers.
@@ -121,7 +128,10 @@ pub fn raise(resource: usize) -> Outcome {
         return Through; // there is no limit at all
     }
     let more = [now[1] + 1, now[1] + 1];
-    done(call(nr::PRLIMIT64, [0, resource, more.as_ptr().addr(), 0, 0, 0]))
+    done(call(
+        nr::PRLIMIT64,
+        [0, resource, more.as_ptr().addr(), 0, 0, 0],
+    ))
 }
 
 /// The host's name, which must not get into a binary.
@@ -136,13 +146,20 @@ pub fn host_name(args: &Args) -> Outcome {
         return Unable;
     };
     let found = &all[FIELD..FIELD * 2];
-    if found.starts_with(host.to_bytes_with_nul()) { Through } else { Nothing }
+    if found.starts_with(host.to_bytes_with_nul()) {
+        Through
+    } else {
+        Nothing
+    }
 }
 
 /// Makes a mapping with these rights, of anonymous memory.
 pub fn map(rights: usize) -> Outcome {
     const PRIVATE_ANONYMOUS: usize = 0x22;
-    done(call(nr::MMAP, [0, 4096, rights, PRIVATE_ANONYMOUS, NO_FD, 0]))
+    done(call(
+        nr::MMAP,
+        [0, 4096, rights, PRIVATE_ANONYMOUS, NO_FD, 0],
+    ))
 }
 
 /// Makes a writable mapping and has `then` change its rights.
@@ -163,5 +180,9 @@ pub fn child(then: fn() -> Outcome) -> Outcome {
             _ => 1,
         });
     }
-    if wait_for(pid) == crate::THROUGH { Through } else { Nothing }
+    if wait_for(pid) == crate::THROUGH {
+        Through
+    } else {
+        Nothing
+    }
 }

@@ -87,7 +87,7 @@ attempts! {
     // 14: control groups
     ("cgroup-procs", 14, Nothing, "open /sys/fs/cgroup/cgroup.procs for writing", |_| opens(c"/sys/fs/cgroup/cgroup.procs", WRITE)),
     ("cgroup-release", 14, Nothing, "open a release_agent for writing (CVE-2022-0492)", |_| opens(c"/sys/fs/cgroup/release_agent", WRITE)),
-    ("cgroup-make", 14, Nothing, "make a control group", |_| at(nr::MKDIRAT, c"/sys/fs/cgroup/hotcell-selftest", [0o755, 0, 0, 0])),
+    ("cgroup-make", 14, Nothing, "make a control group", |_| make_group()),
     ("cgroup-self", 14, Nothing, "open /proc/self/cgroup", |_| opens(c"/proc/self/cgroup", READ)),
     ("cgroup-mount", 14, Call("mount"), "mount cgroup2", |_| reach(nr::MOUNT, [0, BAD, c"cgroup2".as_ptr().addr(), 0, 0, 0])),
 
@@ -101,8 +101,8 @@ attempts! {
     ("sdk-remove", 15, Mount, "remove a file of the SDK", |_| at(nr::UNLINKAT, SDK_FILE, [0; 4])),
     ("sdk-folder", 15, Mount, "make a folder in the SDK", |_| at(nr::MKDIRAT, c"/sdk/new", [0o755, 0, 0, 0])),
     ("sdk-truncate-path", 15, Call("truncate"), "truncate a file of the SDK by path", |_| reach(nr::TRUNCATE, [BAD, 0, 0, 0, 0, 0])),
-    ("null-chmod", 15, Mount, "fchmodat on the null device, which is the host's", |_| at(nr::FCHMODAT, c"/dev/null", [0o600, 0, 0, 0])),
-    ("null-times", 15, Mount, "utimensat on the null device", |_| at(nr::UTIMENSAT, c"/dev/null", [0; 4])),
+    ("null-chmod", 15, Mount, "fchmodat on the null device, which is the host's", |_| null_mode()),
+    ("null-times", 15, Mount, "utimensat on the null device", |_| null_times()),
     ("null-remove", 15, Mount, "remove the null device", |_| at(nr::UNLINKAT, c"/dev/null", [0; 4])),
     ("dev-create", 15, Mount, "make a file in /dev", |_| opens(c"/dev/new", CREATE | WRITE)),
     ("root-create", 15, Mount, "make a file in the root", |_| opens(c"/new", CREATE | WRITE)),

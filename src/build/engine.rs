@@ -51,9 +51,9 @@ struct Inner {
     policy: EnginePolicy,
     ready: Ready,
     /// `h1:` of every SDK in the store, by release.
-    sdks: Mutex<HashMap<GoVersion, String>>,
+    sdks: Arc<Mutex<HashMap<GoVersion, String>>>,
     /// One adoption or freeze at a time for each SDK and target; who comes later waits for it.
-    making: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    making: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     /// What a job without artifact could write to.
     nowhere: Arc<File>,
 }
@@ -102,6 +102,8 @@ impl Engine {
             supervise,
             fetch,
             ready,
+            sdks,
+            making,
             nowhere,
             ..
         } = &*self.0;
@@ -110,8 +112,8 @@ impl Engine {
             fetch: Arc::clone(fetch),
             policy,
             ready: ready.clone(),
-            sdks: Mutex::new(self.sdks().clone()),
-            making: Mutex::default(),
+            sdks: Arc::clone(sdks),
+            making: Arc::clone(making),
             nowhere: Arc::clone(nowhere),
         }))
     }
@@ -140,8 +142,8 @@ impl Engine {
             fetch,
             policy,
             ready,
-            sdks: Mutex::new(sdks),
-            making: Mutex::default(),
+            sdks: Arc::new(Mutex::new(sdks)),
+            making: Arc::default(),
             nowhere: Arc::new(File::from(nowhere)),
         })))
     }

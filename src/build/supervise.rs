@@ -95,6 +95,12 @@ impl Supervise {
         Ok((this, ready))
     }
 
+    /// Whether the supervisor is gone, and with it every cell.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.waiting().gone
+    }
+
     async fn serve(&self) {
         while let Ok(Some((reply, _))) = self.channel.receive::<Reply>().await {
             self.dispatch(reply);

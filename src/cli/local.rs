@@ -88,7 +88,7 @@ impl Local {
                 result = work(engine.clone()) => result,
                 _ = tokio::signal::ctrl_c() => Err(Stop::new(Stop::FAILED, "interrupted")),
             };
-            if self.temporary.is_none() {
+            if self.temporary.is_none() && !engine.supervise().is_gone() {
                 keep_budget(&engine).await;
             }
             result

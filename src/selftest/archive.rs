@@ -134,8 +134,13 @@ pub(super) fn attempts() -> io::Result<Vec<Attempt>> {
             what,
         };
         let judged = |verdict, by| Attempt::of(&row, verdict, by, "host");
-        all.push(match (control, modzip::hash_zip(&write(zip)?, PREFIX)) {
+        let read = modzip::hash_zip(&write(zip)?, PREFIX);
+        all.push(match (control, read) {
             (false, _) => judged(Verdict::Unjudged, None).detail("a good zip is refused too"),
+            // The only mode of an entry that is read is none: files are written anew.
+            (true, Ok(_)) if zip.mode != GOOD.mode && is_plain(&rewritten(zip)?) => {
+                judged(Verdict::Stopped, Some("zips are written anew"))
+            }
             (true, Ok(_)) => judged(Verdict::Escaped, None),
             (true, Err(error)) => {
                 judged(Verdict::Stopped, Some("module zip checks")).detail(error.to_string())
@@ -146,6 +151,26 @@ pub(super) fn attempts() -> io::Result<Vec<Attempt>> {
         attempt.what = format!("a module zip with {}", attempt.what);
     }
     Ok(all)
+}
+
+/// What is stored of a zip that is accepted.
+fn rewritten(zip: &Zip) -> io::Result<Vec<u8>> {
+    let file = write(zip)?;
+    let mut out = Vec::new();
+    let archive = modzip::Archive::open(&file, PREFIX).map_err(io::Error::other)?;
+    modzip::rewrite(&archive, &mut out).map_err(io::Error::other)?;
+    Ok(out)
+}
+
+/// Whether every entry of a zip's directory is a file without a mode, or a regular one.
+fn is_plain(bytes: &[u8]) -> bool {
+    const MODE_AT: usize = 40;
+    let heads = bytes
+        .windows(MODE_AT + 2)
+        .filter(|part| part.starts_with(b"PK\x01\x02"));
+    let kinds = heads.map(|part| u16::from_le_bytes([part[MODE_AT], part[MODE_AT + 1]]) >> 12);
+    let kinds: Vec<u16> = kinds.collect();
+    !kinds.is_empty() && kinds.iter().all(|kind| matches!(kind, 0 | 0o10))
 }
 
 /// Writes a zip of stored entries (APPNOTE.TXT 4.3.7, 4.3.12, 4.3.16).
@@ -201,9 +226,27 @@ fn write(zip: &Zip) -> io::Result<File> {
 mod tests {
     use super::*;
 
+    fn made(zip: &Zip) -> Vec<u8> {
+        use std::io::{Read as _, Seek as _};
+        let mut file = write(zip).unwrap();
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
     fn a_good_zip_is_read_and_every_bad_one_refused() {
         assert!(modzip::hash_zip(&write(&GOOD).unwrap(), PREFIX).is_ok());
+        let link = ROWS
+            .iter()
+            .find(|(id, ..)| *id == "archive-symlink")
+            .unwrap();
+        assert!(
+            !is_plain(&made(&link.2)),
+            "the link is there before it is written anew"
+        );
+        assert!(is_plain(&rewritten(&link.2).unwrap()));
         for attempt in attempts().unwrap() {
             assert_eq!(attempt.verdict, Verdict::Stopped, "{}", attempt.id);
             assert!(!attempt.detail.is_empty());

@@ -1,22 +1,16 @@
 //! The hostile program in production cells: many attempts together where they do not disturb each
 //! other, one cell for each where they do.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs::File, io, path::PathBuf, time::Duration};
 
 use hotcell_sandbox::{
     policy::Policy,
     wire::{Ending, NotInForce, Report},
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::mpsc;
 
 use super::{
-    Attempt, Evidence, Lock, PROGRAM, Row, Verdict, archive,
+    Attempt, Evidence, Lock, Row, Verdict, archive,
     judge::{self, How, Recorded},
     table,
 };
@@ -52,6 +46,8 @@ pub struct Cells {
     policy: Policy,
     /// Engines of [`POLICIES`].
     small: [Engine; 3],
+    /// The hostile program.
+    program: PathBuf,
     /// Arguments for every program.
     args: Vec<String>,
     progress: mpsc::Sender<Progress>,
@@ -80,6 +76,7 @@ impl Cells {
             go,
             policy,
             small,
+            program: evidence.program(),
             args: evidence.args(),
             progress,
         }
@@ -107,6 +104,13 @@ impl Cells {
     /// When no cell can be made.
     pub async fn nothing(&self) -> Result<(Report, u64), Failure> {
         let run = self.run(&self.engine, &["0", "0"], &[], None).await?;
+        if run.ending != Ending::Success {
+            let why = format!(
+                "a cell in which nothing happens ended otherwise: {:?}",
+                run.ending
+            );
+            return Err(internal(&why));
+        }
         Ok((run.report, run.setup_us))
     }
 
@@ -286,8 +290,8 @@ impl Cells {
         more: &[&str],
         gate: Option<Order>,
     ) -> io::Result<ProgramRequest> {
-        let mut program = File::from(memfd_create("program", MFdFlags::MFD_CLOEXEC)?);
-        program.write_all(PROGRAM)?;
+        // Opened anew each time: the cell reads it from where the descriptor stands.
+        let program = File::open(&self.program)?;
         let first = first.iter().map(|word| word.as_ref().to_owned());
         let more = more.iter().map(|word| (*word).to_owned());
         Ok(ProgramRequest {

@@ -19,7 +19,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Attempt, Lock, Row, Verdict};
+use super::{Attempt, Lock, PROGRAM, Row, Verdict};
 
 /// How long processes of a cell may still be seen after its end was told; the kernel has killed
 /// them before, and may still be clearing away.
@@ -55,6 +55,7 @@ struct Before {
     names: BTreeSet<PathBuf>,
     mounts: BTreeSet<String>,
     groups: BTreeSet<PathBuf>,
+    null: Option<(u32, u32, i64)>,
 }
 
 /// A tree that cells share.
@@ -78,6 +79,7 @@ impl Evidence {
         DirBuilder::new().mode(0o755).create(&folder)?;
         let canary = format!("canary {mark}\n").into_bytes();
         File::create_new(folder.join("canary"))?.write_all(&canary)?;
+        File::create_new(folder.join("program"))?.write_all(PROGRAM)?;
         let name = format!("hotcell-selftest-{mark}");
         let all = Self {
             tcp4: TcpListener::bind("127.0.0.1:0")?,
@@ -88,7 +90,10 @@ impl Evidence {
             mark,
             folder,
             canary,
-            before: Before::default(),
+            before: Before {
+                null: null(),
+                ..Before::default()
+            },
         };
         all.tcp4.set_nonblocking(true)?;
         all.udp4.set_nonblocking(true)?;
@@ -100,10 +105,10 @@ impl Evidence {
         Ok(all)
     }
 
-    /// A folder of this run, removed with it.
+    /// The hostile program as a file, removed with this value.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("program")
     }
 
     /// What the program must know to try them.
@@ -146,6 +151,7 @@ impl Evidence {
             store: Some(store.to_owned()),
             mounts: mounts(),
             groups: groups(),
+            null: null(),
         };
         Ok(())
     }
@@ -235,7 +241,17 @@ impl Evidence {
         let groups = groups();
         let new: Vec<&PathBuf> = groups.difference(&self.before.groups).collect();
         all.push(same(&ROWS[8], new.is_empty(), &format!("{new:?}")));
+        all.push(self.after_null());
         all
+    }
+
+    /// The one thing of the host itself that lies in cells. Its times are not looked at: all
+    /// others of this machine may use it.
+    #[must_use]
+    pub fn after_null(&self) -> Attempt {
+        let (before, now) = (self.before.null, null());
+        let good = now.is_some() && before == now;
+        same(&ROWS[9], good, &format!("{before:?} is now {now:?}"))
     }
 
     fn trees(&self, what: &str, row: &Row, kind: &str, direct: bool) -> Attempt {
@@ -298,7 +314,7 @@ const fn row(id: &'static str, class: u8, what: &'static str) -> Row {
 }
 
 /// What is judged at the end, from outside alone.
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     row(
         "after-sdk",
         1,
@@ -332,6 +348,11 @@ const ROWS: [Row; 9] = [
         "is there a file with setuid or setgid bits in the store?",
     ),
     row("after-groups", 14, "is any control group of any cell left?"),
+    row(
+        "after-null",
+        15,
+        "is the null device of the host another one?",
+    ),
 ];
 
 fn same(row: &Row, good: bool, detail: &str) -> Attempt {
@@ -431,6 +452,12 @@ fn powers(store: &Path) -> Vec<PathBuf> {
         meta.is_ok_and(|meta| meta.is_file() && meta.mode() & 0o6000 != 0)
     };
     all.into_iter().filter(powerful).collect()
+}
+
+/// Mode, owner and last change of mode or owner of the host's null device.
+fn null() -> Option<(u32, u32, i64)> {
+    let meta = fs::metadata("/dev/null").ok()?;
+    Some((meta.mode(), meta.uid(), meta.ctime()))
 }
 
 fn mounts() -> BTreeSet<String> {

@@ -17,6 +17,10 @@ const RELAY: i32 = 203;
 /// No errno is as large (`asm-generic/errno.h`).
 const ERRNO_MAX: i32 = 133;
 
+/// `uretprobe` and `uprobe`, which the kernel shows to no filter (`seccomp_uprobe_exception` of
+/// `kernel/seccomp.c`): its own trampolines make them, and whoever else does gets SIGILL or ENXIO.
+const UNFILTERED: [i64; 2] = [335, 336];
+
 /// How a child ended, as its parent says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
@@ -155,13 +159,18 @@ pub(super) fn judge_numbers(
     recorded: &[String],
 ) -> Attempt {
     let said = |verdict, judge| Attempt::of(row, verdict, Some("seccomp"), judge);
-    let (mut through, mut open) = (Vec::new(), Vec::new());
+    let (mut through, mut open, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
     let mut denied = 0;
     for number in range {
         match (claims.get(&number), allowed.get(&number)) {
             (Some(How::Signal(libc::SIGKILL)), Some(true)) | (None, _) => open.push(number),
             (Some(How::Signal(libc::SIGKILL)), _) => denied += 1,
             (Some(How::Signal(libc::SIGSYS)), None) => {}
+            (Some(How::Signal(libc::SIGILL) | How::Exit(libc::ENXIO)), None)
+                if UNFILTERED.contains(&number) =>
+            {
+                unseen.push(number);
+            }
             (Some(_), Some(_)) => {} // with arguments that mean nothing either answer is right
             (Some(_), None) => through.push(number),
         }
@@ -179,7 +188,13 @@ pub(super) fn judge_numbers(
             "{denied} denied, {told} recorded, no answer or a wrong one for {open:?}"
         ));
     }
-    said(Verdict::Stopped, "supervisor").detail(format!("{denied} denied, each recorded"))
+    let mut detail = format!("{denied} denied, each recorded");
+    if !unseen.is_empty() {
+        detail.push_str(&format!(
+            "; {unseen:?} are shown to no filter; the kernel itself refuses them"
+        ));
+    }
+    said(Verdict::Stopped, "supervisor").detail(detail)
 }
 
 /// The same in a sandbox without a supervisor: what reaches the kernel's code and is not in the
@@ -191,7 +206,8 @@ pub(super) fn judge_numbers_outside(
 ) -> Attempt {
     let reached = claims
         .iter()
-        .filter(|(number, how)| **how == How::Exit(THROUGH) && !allowed.contains_key(number))
+        .filter(|(number, _)| !allowed.contains_key(number))
+        .filter(|(_, how)| !matches!(how, How::Exit(libc::ENOSYS | libc::EPERM) | How::Signal(_)))
         .count();
     let (verdict, by) = match (claims.len(), reached) {
         (0, _) => (Verdict::Unjudged, None),
@@ -277,6 +293,13 @@ mod tests {
             (2, How::Exit(200)),
         ];
         assert_eq!(sweep(&through, &[]), Verdict::Escaped);
+        let probe = |how| {
+            let claims = BTreeMap::from([(335, how)]);
+            judge_numbers(&ROW, 335..336, &claims, &allowed, &[]).verdict
+        };
+        assert_eq!(probe(How::Signal(libc::SIGILL)), Verdict::Stopped);
+        assert_eq!(probe(How::Exit(libc::ENXIO)), Verdict::Stopped);
+        assert_eq!(probe(How::Exit(200)), Verdict::Escaped);
         let strict = [(0, killed), (1, How::Exit(22)), (2, killed)];
         assert_eq!(sweep(&strict, &record), Verdict::Unjudged);
     }

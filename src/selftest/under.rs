@@ -328,6 +328,7 @@ pub fn run(
         all.push(attempt);
     }
     evidence.correct(&mut all);
+    all.push(evidence.after_null());
     Ok(all)
 }
 

@@ -22,6 +22,7 @@ mod limits;
 mod pgo;
 mod plan;
 mod rootless;
+mod selftest;
 mod sentences;
 mod stores;
 mod stress;
