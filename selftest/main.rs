@@ -25,13 +25,14 @@ mod kernel;
 mod network;
 mod numbers;
 mod print;
+mod shared;
 mod surface;
 
 macro_rules! attempts {
     ($(($id:literal, $class:literal, $lock:expr, $what:literal, $attempt:expr)),* $(,)?) => {
         /// Rows of this part.
         pub(crate) const ROWS: &[crate::Row] = {
-            use crate::{bombs::*, execute::*, files::*, kernel::call, network::*, surface::*};
+            use crate::{bombs::*, execute::*, files::*, kernel::call, network::*, shared::*, surface::*};
             use crate::numbers as nr;
             &[$(crate::Row { id: $id, attempt: $attempt }),*]
         };

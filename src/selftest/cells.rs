@@ -5,13 +5,14 @@ use std::{fs::File, io, path::PathBuf, time::Duration};
 
 use hotcell_sandbox::{
     policy::Policy,
-    wire::{Ending, NotInForce, Report},
+    wire::{Ending, Report},
 };
 use tokio::sync::mpsc;
 
 use super::{
     Attempt, Evidence, Lock, Row, Verdict, archive,
     judge::{self, How, Recorded},
+    outcome::{claim, not_tried, of_bomb, of_cell, of_gate},
     table,
 };
 use crate::{
@@ -54,7 +55,7 @@ pub struct Cells {
 }
 
 /// What came of one cell.
-type Ran = Result<ProgramRun, Failure>;
+pub(super) type Ran = Result<ProgramRun, Failure>;
 
 impl Cells {
     /// Prepares; `of` makes what an engine must know of a policy.
@@ -320,22 +321,6 @@ fn number_args(number: usize) -> [String; 2] {
     [number.to_string(), (number + 1).to_string()]
 }
 
-/// A limit without which a bomb would hurt this machine.
-fn not_tried<'a>(limit: &str, missing: &'a [NotInForce]) -> Option<&'a NotInForce> {
-    let harmful = limit == "memory-of-all";
-    missing
-        .iter()
-        .find(|it| harmful && it.what.contains("memory limit"))
-}
-
-fn claim(row: &Row, run: &Ran) -> Option<How> {
-    let run = run.as_ref().ok()?;
-    judge::claims(&run.output.terminal())
-        .rows
-        .get(row.id)
-        .copied()
-}
-
 fn internal(error: &dyn std::fmt::Display) -> Failure {
     let remedy = "see the trace of hotcell, or run hotcell doctor";
     ending::failure(
@@ -344,82 +329,6 @@ fn internal(error: &dyn std::fmt::Display) -> Failure {
         error.to_string(),
         remedy,
     )
-}
-
-/// The stable code of an ending, as in every JSON document.
-fn code(ending: &Ending) -> String {
-    let value = serde_json::to_value(ending).unwrap_or_default();
-    let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(|it| it.as_str())
-            .map(str::to_owned)
-    };
-    let code = text("code").unwrap_or_default();
-    text("why").map_or(code.clone(), |why| format!("{code}: {why}"))
-}
-
-/// Whether the gate let it through.
-fn of_gate(row: &Row, run: Ran) -> Attempt {
-    let by = |verdict, by| Attempt::of(row, verdict, by, "host");
-    match run {
-        Ok(run) if run.gated => by(Verdict::Escaped, None),
-        Ok(run) => by(Verdict::Unjudged, None).detail(code(&run.ending)),
-        Err(failure) if ["output_refused", "build_info"].contains(&failure.code.as_str()) => {
-            by(Verdict::Stopped, Some("gate")).detail(failure.sentence)
-        }
-        Err(failure) => by(Verdict::Unjudged, None).detail(failure.sentence),
-    }
-}
-
-/// Whether anything of a cell outlived it, or was found by the next one.
-fn of_cell(row: &Row, run: Ran, left: &[u32]) -> Attempt {
-    let claim = claim(row, &run);
-    let by = |verdict, by| Attempt::of(row, verdict, by, "host");
-    match run {
-        _ if !left.is_empty() => by(Verdict::Escaped, None).detail(format!("left: {left:?}")),
-        Err(failure) => by(Verdict::Unjudged, None).detail(failure.sentence),
-        Ok(run) => match claim {
-            Some(How::Exit(202)) if row.lock == Lock::Gone => {
-                by(Verdict::Stopped, Some(row.lock.word())).detail(code(&run.ending))
-            }
-            claim => judge::judge(row, claim, Some(&mut Recorded::new(&run.report.forbidden))),
-        },
-    }
-}
-
-/// Whether a limit was kept: the ending says so, or the errno that the program got.
-fn of_bomb(row: &Row, run: Ran) -> Attempt {
-    let claim = claim(row, &run);
-    let by = |verdict, by, judge| Attempt::of(row, verdict, by, judge);
-    let run = match run {
-        Ok(run) => run,
-        Err(failure) => {
-            return by(Verdict::Unjudged, None, "host").detail(failure.sentence);
-        }
-    };
-    let took = format!("{}, after {} ms", code(&run.ending), run.report.wall_ms);
-    match (claim, &run.ending) {
-        (Some(How::Exit(200)), _) => {
-            let missing = run.report.not_in_force.iter().find(|it| it.is_limit());
-            let verdict = if missing.is_some() {
-                Verdict::NotInForce
-            } else {
-                Verdict::Escaped
-            };
-            by(verdict, None, "program").detail(missing.map_or(took, |it| it.why.clone()))
-        }
-        (_, ending) if *ending != Ending::Success => {
-            by(Verdict::Stopped, Some("limits"), "supervisor").detail(took)
-        }
-        (Some(How::Signal(libc::SIGKILL | libc::SIGXCPU)), _) => {
-            by(Verdict::Stopped, Some("limits"), "program").detail(format!(
-                "killed, after {} ms of processor time",
-                run.report.cpu_ms
-            ))
-        }
-        (claim, _) => judge::judge(row, claim, Some(&mut Recorded::new(&[]))),
-    }
 }
 
 #[cfg(test)]
@@ -463,16 +372,5 @@ mod tests {
         }
         assert!(bound("memory-of-all") <= 1 << 30);
         assert!(table::named("orphan").is_some());
-    }
-
-    #[test]
-    fn a_bomb_without_its_limit_is_not_thrown() {
-        let missing = [NotInForce {
-            what: "memory limit".to_owned(),
-            why: "x".to_owned(),
-        }];
-        assert!(not_tried("memory-of-all", &missing).is_some());
-        assert!(not_tried("memory", &missing).is_none());
-        assert!(not_tried("memory-of-all", &[]).is_none());
     }
 }

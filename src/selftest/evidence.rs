@@ -3,13 +3,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
     net::{TcpListener, UdpSocket},
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
-            fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+            fs::DirBuilderExt as _,
             net::{SocketAddr, UnixListener},
         },
     },
@@ -17,20 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Attempt, Lock, PROGRAM, Row, Verdict};
+use super::{
+    Attempt, Lock, PROGRAM, Row, Verdict,
+    sight::{digest, groups, mounts, names, null, powers, processes, sha256},
+};
 
 /// How long processes of a cell may still be seen after its end was told; the kernel has killed
 /// them before, and may still be clearing away.
 const LEFT_MAX: Duration = Duration::from_secs(5);
-/// Most entries of a tree that is looked at; the largest SDK has 16,000.
-const ENTRIES_MAX: usize = 2_000_000;
-/// Pieces in which files are read; `O_DIRECT` wants multiples of a page, at such an address.
-const PIECE: usize = 1 << 20;
-/// Alignment for `O_DIRECT`, enough for every block size (open(2)).
-const PAGE: usize = 4096;
-
 /// What was there before.
 #[derive(Debug)]
 pub struct Evidence {
@@ -368,135 +362,6 @@ fn is_frozen(path: &Path) -> bool {
     path.parent().is_some_and(|parent| parent.ends_with("std"))
 }
 
-/// A hash of every path, mode, time of change and byte below a folder.
-fn digest(folder: &Path, direct: bool) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    for path in walk(folder)? {
-        let meta = path.symlink_metadata()?;
-        let line = format!(
-            "{} {:o} {} {} {}.{}\n",
-            path.display(),
-            meta.mode(),
-            meta.nlink(),
-            meta.size(),
-            meta.ctime(),
-            meta.ctime_nsec()
-        );
-        hash.update(line.as_bytes());
-        if meta.is_file() {
-            hash.update(sha256(&path, direct)?);
-        }
-    }
-    Ok(hash.finalize().into())
-}
-
-/// Everything below a folder, sorted.
-fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.path());
-            }
-            all.push(entry.path());
-            if all.len() > ENTRIES_MAX {
-                return Err(io::Error::other("more files than expected"));
-            }
-        }
-    }
-    all.sort();
-    Ok(all)
-}
-
-fn sha256(path: &Path, direct: bool) -> io::Result<[u8; 32]> {
-    let flags = if direct { libc::O_DIRECT } else { 0 };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    let mut buffer = vec![0_u8; PIECE + PAGE];
-    let start = buffer.as_ptr().align_offset(PAGE);
-    let piece = &mut buffer[start..start + PIECE];
-    let mut hash = Sha256::new();
-    loop {
-        let count = file.read(piece)?;
-        if count == 0 {
-            return Ok(hash.finalize().into());
-        }
-        hash.update(&piece[..count]);
-    }
-}
-
-/// Names in the store, two levels deep.
-fn names(store: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    let mut all = BTreeSet::new();
-    for entry in fs::read_dir(store)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            for inner in fs::read_dir(&path)? {
-                all.insert(inner?.path());
-            }
-        }
-        all.insert(path);
-    }
-    Ok(all)
-}
-
-/// Files in the store that would give power to whoever runs them.
-fn powers(store: &Path) -> Vec<PathBuf> {
-    let all = walk(store).unwrap_or_default();
-    let powerful = |path: &PathBuf| {
-        let meta = path.symlink_metadata();
-        meta.is_ok_and(|meta| meta.is_file() && meta.mode() & 0o6000 != 0)
-    };
-    all.into_iter().filter(powerful).collect()
-}
-
-/// Mode, owner and last change of mode or owner of the host's null device.
-fn null() -> Option<(u32, u32, i64)> {
-    let meta = fs::metadata("/dev/null").ok()?;
-    Some((meta.mode(), meta.uid(), meta.ctime()))
-}
-
-fn mounts() -> BTreeSet<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().map(str::to_owned).collect()
-}
-
-/// Control groups with our name, down to a depth that no service manager goes beyond.
-fn groups() -> BTreeSet<PathBuf> {
-    const DEPTH: usize = 8;
-    let mut found = BTreeSet::new();
-    let mut open = vec![(PathBuf::from("/sys/fs/cgroup"), 0)];
-    while let Some((folder, depth)) = open.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if !is_dir || depth == DEPTH {
-                continue;
-            }
-            if entry.path().to_string_lossy().contains("hotcell") {
-                found.insert(entry.path());
-            }
-            open.push((entry.path(), depth + 1));
-        }
-    }
-    found
-}
-
-/// Processes with a text among their arguments.
-fn processes(mark: &[u8]) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let own = std::process::id();
-    let carries = |id: &u32| {
-        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        line.windows(mark.len()).any(|part| part == mark)
-    };
-    ids.filter(|id| *id != own).filter(carries).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,32 +384,5 @@ mod tests {
         evidence.correct(&mut all);
         assert_eq!(all[0].verdict, Verdict::Escaped);
         assert_eq!(all[1].verdict, Verdict::Stopped);
-    }
-
-    #[test]
-    fn a_changed_byte_mode_or_name_is_seen() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        File::create_new(&file).unwrap().write_all(b"one").unwrap();
-        let digest = || super::digest(folder.path(), false).unwrap();
-        let before = digest();
-        assert_eq!(before, digest());
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        let mode = digest();
-        assert_ne!(before, mode);
-        File::create(&file).unwrap().write_all(b"two").unwrap();
-        let byte = digest();
-        assert_ne!(mode, byte);
-        File::create_new(folder.path().join("new")).unwrap();
-        assert_ne!(byte, digest());
-    }
-
-    #[test]
-    fn processes_are_found_by_their_arguments() {
-        let name = std::env::args().next().unwrap();
-        // Our own process is left out, so another one would be needed for a hit.
-        assert!(!processes(name.as_bytes()).contains(&std::process::id()));
-        assert!(processes(b"no process has this text among its arguments").is_empty());
     }
 }

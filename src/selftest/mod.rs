@@ -10,6 +10,8 @@ mod archive;
 mod cells;
 mod evidence;
 mod judge;
+mod outcome;
+mod sight;
 mod table;
 mod timings;
 mod under;
