@@ -6,6 +6,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use nix::{
@@ -13,12 +14,13 @@ use nix::{
     errno::Errno,
     sys::socket::{
         AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-        sendmsg, socketpair,
+        sendmsg, setsockopt, socketpair, sockopt,
     },
+    sys::time::TimeVal,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::wire::{DESCRIPTORS_MAX, MESSAGE_BYTES_MAX};
+use crate::wire::{DESCRIPTORS_MAX, MESSAGE_BYTES_MAX, VERSION};
 
 /// Why a message could not be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,22 @@ pub enum ChannelError {
     /// The bytes are no message of the expected type.
     #[error("message does not parse")]
     Parse(#[source] serde_json::Error),
+    /// The peer is of another release. Nothing but its version was looked at.
+    #[error(
+        "the peer speaks version {theirs} of the messages between roles, this program version \
+         {VERSION}: after an upgrade the whole service must be restarted"
+    )]
+    Version {
+        /// What the peer speaks.
+        theirs: u32,
+    },
+}
+
+/// The first message on a role's socket. These two names stay as they are in every version.
+#[derive(Serialize, Deserialize)]
+struct Hello<T> {
+    version: u32,
+    start: T,
 }
 
 impl From<Errno> for ChannelError {
@@ -66,6 +84,33 @@ impl Channel {
             SockFlag::SOCK_CLOEXEC,
         )?;
         Ok((Self { socket: left }, Self { socket: right }))
+    }
+
+    /// Sends the first message to a role: our version, and how it is to run.
+    ///
+    /// # Errors
+    /// See [`ChannelError`].
+    pub fn send_start<T: Serialize>(&self, start: &T) -> Result<(), ChannelError> {
+        let version = VERSION;
+        self.send(&Hello { version, start }, &[])
+    }
+
+    /// Receives the first message of a role; `None` when the starter has closed its end.
+    ///
+    /// # Errors
+    /// [`ChannelError::Version`] when the starter is of another release; else see
+    /// [`ChannelError`].
+    pub fn receive_start<T: DeserializeOwned>(&self) -> Result<Option<T>, ChannelError> {
+        // What another version says in `start` need not be what this one can read.
+        let Some((hello, _)) = self.receive::<Hello<serde_json::Value>>()? else {
+            return Ok(None);
+        };
+        if hello.version != VERSION {
+            let theirs = hello.version;
+            return Err(ChannelError::Version { theirs });
+        }
+        let start = serde_json::from_value(hello.start).map_err(ChannelError::Parse)?;
+        Ok(Some(start))
     }
 
     /// Sends one message with its descriptors, whole or not at all.
@@ -140,6 +185,17 @@ impl Channel {
         Ok((message.bytes, descriptors, message.flags))
     }
 
+    /// Ends every wait for the peer after `time_max`, as [`ChannelError::WouldBlock`].
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_time_max(&self, time_max: Duration) -> io::Result<()> {
+        let time = TimeVal::new(i64::try_from(time_max.as_secs()).unwrap_or(i64::MAX), 0);
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &time)?;
+        setsockopt(&self.socket, sockopt::SendTimeout, &time)?;
+        Ok(())
+    }
+
     /// Makes every operation return at once, for use with an event loop.
     ///
     /// # Errors
@@ -210,6 +266,32 @@ mod tests {
             right.receive::<String>(),
             Err(ChannelError::Parse(_))
         ));
+    }
+
+    #[test]
+    fn a_starter_of_another_release_is_refused_whatever_else_it_says() {
+        let (left, right) = Channel::pair().unwrap();
+        left.send_start(&7).unwrap();
+        assert_eq!(right.receive_start::<u32>().unwrap(), Some(7));
+        for theirs in [0, VERSION + 1, u32::MAX] {
+            let start = serde_json::json!({"version": theirs, "start": {"no": "number"}, "more": 1});
+            left.send(&start, &[]).unwrap();
+            let refused = right.receive_start::<u32>().unwrap_err();
+            assert!(matches!(refused, ChannelError::Version { theirs: said } if said == theirs));
+        }
+        left.send(&7, &[]).unwrap(); // the first message of a release that had no version
+        let refused = right.receive_start::<u32>();
+        assert!(matches!(refused, Err(ChannelError::Parse(_))));
+        drop(left);
+        assert_eq!(right.receive_start::<u32>().unwrap(), None);
+    }
+
+    #[test]
+    fn a_wait_for_a_silent_peer_ends() {
+        let (_left, right) = Channel::pair().unwrap();
+        right.set_time_max(Duration::from_secs(1)).unwrap();
+        let waited = right.receive::<u32>();
+        assert!(matches!(waited, Err(ChannelError::WouldBlock)));
     }
 
     #[test]

@@ -154,6 +154,12 @@ impl Appender {
                 self.state.set_health(fence.into());
                 true
             }
+            LoadError::Unsigned(SignError::Gone) => {
+                let fence = Fence::signer_gone();
+                tracing::error!("the log is fenced: {}; {}", fence.why, fence.remedy);
+                self.state.set_health(fence.into());
+                true
+            }
             _ => false,
         }
     }

@@ -39,6 +39,15 @@ impl Fence {
         }
     }
 
+    pub(super) fn signer_gone() -> Self {
+        Self {
+            why: "the process that holds the keys is gone".to_owned(),
+            remedy: "the service ends by itself when one of its processes has ended; start it \
+                     again"
+                .to_owned(),
+        }
+    }
+
     pub(super) fn unknown(error: &str) -> Self {
         Self {
             why: format!("the signer cannot say what it signed last: {error}"),

@@ -2,7 +2,8 @@
 //!
 //! `<sign folder>/<key hash>/`: `log.key`, `statement.key` (secrets, 0600), `last` (what was signed
 //! last, written before the signature leaves), `anchor` (the note of the last published head),
-//! `lock`. Opened by the log at start. It must never sign two roots for one size.
+//! `lock`. Opened by the role `sign`, and by the log itself in tests. It must never sign two roots
+//! for one size.
 
 use std::{
     fs::File,
@@ -142,6 +143,21 @@ impl LocalSigner {
         Ok(tree)
     }
 
+    /// Anchors the head that was signed last and no other, with a note made here: an anchor must
+    /// never go back, whoever asks.
+    pub(super) fn anchor_last(&self, tree: Tree) -> Result<(), SignError> {
+        let last = self.last()?;
+        if tree != last {
+            return Err(SignError::Refused {
+                last: last.size,
+                size: tree.size,
+            });
+        }
+        let note = self.note(&tree_text(&tree))?;
+        let path = self.folder.join("anchor");
+        durable::replace(&path, note.as_bytes(), durable::SECRET).map_err(io)
+    }
+
     fn note(&self, text: &str) -> Result<String, SignError> {
         self.key.sign(text).map_err(io)
     }
@@ -201,8 +217,7 @@ impl Signer for LocalSigner {
     }
 
     fn anchor(&self, head: &SignedHead) -> Result<(), SignError> {
-        let path = self.folder.join("anchor");
-        durable::replace(&path, head.note.as_bytes(), durable::SECRET).map_err(io)
+        self.anchor_last(head.tree)
     }
 
     fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError> {

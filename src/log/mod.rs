@@ -15,6 +15,7 @@ mod fault;
 mod fence;
 mod local;
 mod records;
+pub mod sign;
 pub mod signer;
 mod startup;
 mod tiles;
@@ -28,11 +29,13 @@ use std::{
     thread::JoinHandle,
 };
 
+use hotcell_sandbox::channel::Channel;
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::{AppendError, LoadError, OpenError};
 pub use local::LocalSigner;
+pub use sign::RemoteSigner;
 pub use signer::{SignError, SignedHead, Signer};
 
 use crate::{
@@ -182,14 +185,22 @@ impl Log {
         sign_folder: &Path,
         name: &str,
     ) -> Result<Self, OpenError> {
-        let signer: Option<Arc<dyn Signer>> = match startup::key(config)? {
-            Some(key) => match LocalSigner::open(sign_folder, &key)? {
-                Some(signer) => Some(Arc::new(signer)),
-                None => None,
-            },
-            None => Some(Arc::new(LocalSigner::create(sign_folder, name)?)),
+        let signer = match startup::key(config)? {
+            Some(key) => LocalSigner::open(sign_folder, &key)?,
+            None => Some(LocalSigner::create(sign_folder, name)?),
         };
-        Self::open_with(config, signer, fault::none())
+        Self::open(config, signer.map(|signer| Arc::new(signer) as _))
+    }
+
+    /// The same with the role `sign` at the other end of `channel`.
+    pub fn open_remote(
+        config: &LogConfig,
+        channel: Channel,
+        name: &str,
+    ) -> Result<Self, OpenError> {
+        let key = startup::key(config)?;
+        let signer = RemoteSigner::connect(channel, key.as_ref(), name)?;
+        Self::open(config, signer.map(|signer| Arc::new(signer) as _))
     }
 
     /// Opens the log with a signer; without one it comes up fenced. Verifies the head, the edge and

@@ -41,6 +41,10 @@ pub enum SignError {
     /// Another process holds the signer's state.
     #[error("another process uses the signer's folder")]
     Locked,
+    /// The process with the keys has ended or answers no more. Whether the head was remembered is
+    /// not known; only a start of the whole service helps.
+    #[error("the process that holds the keys is gone")]
+    Gone,
     /// Whether the head was remembered is not known; the same head may be offered again.
     #[error("cannot use the signer's folder")]
     Io(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -65,7 +69,7 @@ pub trait Signer: Send + Sync + 'static {
     /// The head is remembered durably before a signature leaves.
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError>;
 
-    /// Keeps a signed head where a backup of the data folder does not reach.
+    /// Keeps the head that was signed last where a backup of the data folder does not reach.
     fn anchor(&self, head: &SignedHead) -> Result<(), SignError>;
 
     /// Signs an in-toto statement with the key for statements, as DSSE demands.

@@ -1,0 +1,163 @@
+//! [`Signer`] for the log: asks the role `sign` over its socket.
+//!
+//! Called by the appender and, for statements, by the service. One question at a time; a socket on
+//! which anything went wrong is closed for good, as the next answer could be that of an earlier
+//! question. Must never believe that something was signed without the answer.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hotcell_sandbox::channel::Channel;
+
+use super::wire::{Answer, Ask, Head, PART_BYTES_MAX};
+use crate::{
+    log::{SignError, SignedHead, Signer},
+    tlog::{Hash, Tree, VerifierKey},
+};
+
+/// Longest wait for an answer: a head is synced to a disk twice, which may be a busy one.
+const ANSWER_MAX: Duration = Duration::from_mins(1);
+
+/// The keys of a log, held by another process.
+#[derive(Debug)]
+pub struct RemoteSigner {
+    key: VerifierKey,
+    statement_key: [u8; 32],
+    line: Mutex<Line>,
+}
+
+/// The socket; nothing once it has failed.
+#[derive(Debug)]
+struct Line(Option<Channel>);
+
+impl Line {
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, SignError> {
+        let channel = self.0.take().ok_or(SignError::Gone)?;
+        let answer = channel.send(ask, &[]).and_then(|()| channel.receive());
+        match answer {
+            Ok(Some((answer, _))) => {
+                self.0 = Some(channel);
+                Ok(answer)
+            }
+            Ok(None) | Err(_) => Err(SignError::Gone),
+        }
+    }
+}
+
+impl RemoteSigner {
+    /// Has the role open the state of `key`, or make new keys called `name` when there is none;
+    /// nothing when the role has no such key.
+    pub fn connect(
+        channel: Channel,
+        key: Option<&VerifierKey>,
+        name: &str,
+    ) -> Result<Option<Self>, SignError> {
+        let io = |error| SignError::Io(Box::new(error));
+        channel.set_time_max(ANSWER_MAX).map_err(io)?;
+        let mut line = Line(Some(channel));
+        let ask = key.map_or_else(
+            || Ask::Create {
+                name: name.to_owned(),
+            },
+            |key| Ask::Open {
+                key: key.to_string(),
+            },
+        );
+        let (opened, statement_key) = match line.ask(&ask)? {
+            Answer::Opened { key, statement_key } => (key, statement_key),
+            Answer::None if key.is_some() => return Ok(None),
+            other => return Err(other.error()),
+        };
+        let lost = || SignError::StateLost {
+            what: "the keys that it opened".to_owned(),
+        };
+        let opened = VerifierKey::parse(&opened).map_err(|_| lost())?;
+        if key.is_some_and(|key| *key != opened) {
+            return Err(lost());
+        }
+        let statement_key = crate::spec::unhex(&statement_key).ok_or_else(lost)?;
+        Ok(Some(Self {
+            key: opened,
+            statement_key,
+            line: Mutex::new(line),
+        }))
+    }
+
+    fn ask(&self, ask: &Ask) -> Result<Answer, SignError> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.ask(ask)
+    }
+
+    fn head(&self, ask: &Ask) -> Result<Option<Tree>, SignError> {
+        match self.ask(ask)? {
+            Answer::Head { head } => match head.tree() {
+                Some(tree) => Ok(Some(tree)),
+                None => Err(Answer::Head { head }.error()),
+            },
+            Answer::None => Ok(None),
+            other => Err(other.error()),
+        }
+    }
+}
+
+impl Signer for RemoteSigner {
+    fn verifier(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    fn statement_key(&self) -> [u8; 32] {
+        self.statement_key
+    }
+
+    fn last(&self) -> Result<Tree, SignError> {
+        let last = self.head(&Ask::Last)?;
+        last.ok_or_else(|| Answer::None.error())
+    }
+
+    fn anchored(&self) -> Result<Option<Tree>, SignError> {
+        self.head(&Ask::Anchored)
+    }
+
+    fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError> {
+        let proof = proof.iter().map(ToString::to_string).collect();
+        let head = Head::new(&tree);
+        match self.ask(&Ask::Sign { head, proof })? {
+            Answer::Signed { note, checkpoint } => Ok(SignedHead {
+                tree,
+                note,
+                checkpoint,
+            }),
+            other => Err(other.error()),
+        }
+    }
+
+    fn anchor(&self, head: &SignedHead) -> Result<(), SignError> {
+        let head = Head::new(&head.tree);
+        match self.ask(&Ask::Anchor { head })? {
+            Answer::Done => Ok(()),
+            other => Err(other.error()),
+        }
+    }
+
+    fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError> {
+        // The parts of one statement come one after the other: nobody else may ask in between.
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = statement;
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(PART_BYTES_MAX));
+            let (base64, more) = (STANDARD.encode(part), !after.is_empty());
+            match line.ask(&Ask::Statement { base64, more })? {
+                Answer::Done if more => rest = after,
+                Answer::Statement { base64 } if !more => {
+                    let bytes = STANDARD.decode(&base64).ok();
+                    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+                    return bytes.ok_or_else(|| Answer::Statement { base64 }.error());
+                }
+                other => return Err(other.error()),
+            }
+        }
+    }
+}

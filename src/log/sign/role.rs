@@ -1,0 +1,132 @@
+//! The role `sign`: the one process that holds the keys.
+//!
+//! Started by `serve` (or by the service manager), with its folder as current folder and one
+//! socket. It reads nothing but bounded messages of `serve`, signs nothing but texts that it made
+//! itself, and has no network. It must never trust that `serve` is honest: what it signed once is
+//! in its folder, and everything that follows has to contain it.
+
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hotcell_sandbox::channel::{Channel, ChannelError};
+
+use super::wire::{Answer, Ask, Head, PART_BYTES_MAX, STATEMENT_BYTES_MAX};
+use crate::{
+    log::{LocalSigner, SignError, Signer as _},
+    spec::hex,
+    tlog::{Hash, SigningKey, Tree, VerifierKey, proof::PROOF_HASHES_MAX},
+};
+
+/// The role's memory of one connection.
+struct Role<'a> {
+    folder: &'a Path,
+    signer: Option<LocalSigner>,
+    statement: Vec<u8>,
+}
+
+/// Answers until the asker closes its end of `control`.
+///
+/// # Errors
+/// When the channel breaks or a message is none. What was signed is in the folder by then.
+pub fn run(control: &Channel, folder: &Path) -> Result<(), ChannelError> {
+    let mut role = Role {
+        folder,
+        signer: None,
+        statement: Vec::new(),
+    };
+    while let Some((ask, _)) = control.receive::<Ask>()? {
+        let answer = role.answer(ask).unwrap_or_else(Answer::from);
+        control.send(&answer, &[])?;
+    }
+    Ok(())
+}
+
+fn wrong(what: &str) -> SignError {
+    SignError::Io(format!("the signer was asked wrongly: {what}").into())
+}
+
+fn tree(head: &Head) -> Result<Tree, SignError> {
+    head.tree().ok_or_else(|| wrong("no head"))
+}
+
+impl Role<'_> {
+    fn answer(&mut self, ask: Ask) -> Result<Answer, SignError> {
+        let signer = match (ask, &self.signer) {
+            // One key for one connection: nobody can try keys, or fill the folder with new ones.
+            (Ask::Open { key }, None) => return self.open(&key),
+            (Ask::Create { name }, None) => return self.create(&name),
+            (Ask::Open { .. } | Ask::Create { .. }, Some(_)) => {
+                return Err(wrong("it has a key already"));
+            }
+            (_, None) => return Err(wrong("it has no key yet")),
+            (Ask::Statement { base64, more }, Some(_)) => return self.statement(&base64, more),
+            (Ask::Last, Some(signer)) => signer.last().map(Some),
+            (Ask::Anchored, Some(signer)) => signer.anchored(),
+            (Ask::Sign { head, proof }, Some(signer)) => return sign(signer, &head, &proof),
+            (Ask::Anchor { head }, Some(signer)) => {
+                signer.anchor_last(tree(&head)?)?;
+                return Ok(Answer::Done);
+            }
+        };
+        Ok(signer?.map_or(Answer::None, |tree| Answer::Head {
+            head: Head::new(&tree),
+        }))
+    }
+
+    fn open(&mut self, key: &str) -> Result<Answer, SignError> {
+        let key = VerifierKey::parse(key).map_err(|_| wrong("no verifier key"))?;
+        match LocalSigner::open(self.folder, &key)? {
+            Some(signer) => Ok(self.opened(signer)),
+            None => Ok(Answer::None),
+        }
+    }
+
+    fn create(&mut self, name: &str) -> Result<Answer, SignError> {
+        // Looked at before a folder is made for it.
+        SigningKey::from_seed(name, &[1; 32]).map_err(|_| wrong("no name for a key"))?;
+        let signer = LocalSigner::create(self.folder, name)?;
+        Ok(self.opened(signer))
+    }
+
+    fn opened(&mut self, signer: LocalSigner) -> Answer {
+        let answer = Answer::Opened {
+            key: signer.verifier().to_string(),
+            statement_key: hex(&signer.statement_key()),
+        };
+        self.signer = Some(signer);
+        answer
+    }
+
+    fn statement(&mut self, base64: &str, more: bool) -> Result<Answer, SignError> {
+        let part = STANDARD.decode(base64).map_err(|_| wrong("no base64"))?;
+        let fits = part.len() <= PART_BYTES_MAX
+            && self.statement.len() + part.len() <= STATEMENT_BYTES_MAX;
+        if !fits {
+            self.statement = Vec::new();
+            return Err(wrong("the statement is too long"));
+        }
+        self.statement.extend(part);
+        if more {
+            return Ok(Answer::Done);
+        }
+        let statement = std::mem::take(&mut self.statement);
+        let signer = self.signer.as_ref().ok_or_else(|| wrong("no key"))?;
+        let signature = signer.sign_statement(&statement)?;
+        Ok(Answer::Statement {
+            base64: STANDARD.encode(signature),
+        })
+    }
+}
+
+fn sign(signer: &LocalSigner, head: &Head, proof: &[String]) -> Result<Answer, SignError> {
+    if proof.len() > PROOF_HASHES_MAX {
+        return Err(wrong("the proof is too long"));
+    }
+    let hashes: Option<Vec<Hash>> = proof.iter().map(|text| Hash::parse(text)).collect();
+    let hashes = hashes.ok_or_else(|| wrong("no hash"))?;
+    let signed = signer.sign(tree(head)?, &hashes)?;
+    Ok(Answer::Signed {
+        note: signed.note,
+        checkpoint: signed.checkpoint,
+    })
+}
