@@ -5,7 +5,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(hotcell::roles::ARGUMENT) {
-        return hotcell::roles::run(arguments.next().as_deref());
+        let role = arguments.next();
+        return hotcell::roles::run(role.as_deref(), &arguments.collect::<Vec<_>>());
     }
     hotcell::cli::main()
 }

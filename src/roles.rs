@@ -1,16 +1,31 @@
 //! How the roles of this program are started: re-executions of itself, each with one socket.
 //!
-//! The first message on a role's socket tells it how to run. It travels there and not in arguments
-//! or environment, because a proxy's address may hold a password and both can be read in `/proc`.
+//! The first message on a role's socket has the version of all messages
+//! ([`hotcell_sandbox::wire::VERSION`]) and tells the role how to run. It travels there and not in
+//! arguments or environment, because a proxy's address may hold a password and both can be read in
+//! `/proc`. A relay has no first message: its starter is the same file, by `/proc/self/exe`, and
+//! both its peers have said their version to others by then.
+//!
+//! | socket | messages | maximum of one | descriptors |
+//! |---|---|---|---|
+//! | `serve` – `supervise` | [`hotcell_sandbox::wire`] | 64 KiB | 4 |
+//! | `serve` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
+//! | `serve` – `sign` | [`crate::log::sign`] | 64 KiB; a statement, in parts, 12 MiB | none is used |
+//! | `relay` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
+//! | `relay` – `serve` | [`crate::relay::wire`] | 64 KiB | 4 |
+//! | `supervise` – the cell's init | bytes and texts, before exec only | 64 KiB | 4 |
+//!
+//! What is longer, has more descriptors or does not parse ends the connection.
+
+mod folders;
+mod given;
+mod socket;
 
 use std::{
     fs, io,
     os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{DirBuilderExt, chown},
-            process::CommandExt as _,
-        },
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -19,10 +34,17 @@ use std::{
 use hotcell_sandbox::{
     channel::{Channel, ChannelError},
     policy::{self, Policy},
-    privilege::{self, IDS_BASE},
+    privilege::{self, IDS_BASE, Role},
     supervisor::{self, SupervisorConfig},
 };
 use serde::{Deserialize, Serialize};
+
+pub use folders::{enter_own_mounts, prepare, prepare_own};
+pub use socket::{Line, SocketError, connect_to};
+
+use given::Given;
+
+use crate::log::sign::{SignStart, role as signing};
 
 /// First argument of a re-execution; hidden from people.
 pub const ARGUMENT: &str = "role";
@@ -31,6 +53,8 @@ pub const ARGUMENT: &str = "role";
 pub const SERVE_ID: u32 = IDS_BASE;
 /// Id of `fetch` when started as root.
 pub const FETCH_ID: u32 = IDS_BASE + 1;
+/// Id of `sign` when started as root.
+pub const SIGN_ID: u32 = IDS_BASE + 2;
 
 /// One cell's files may fill this part of the machine's memory.
 const SCRATCH_PART: u64 = 4;
@@ -85,14 +109,17 @@ pub struct FetchStart {
     pub sumdb: Option<String>,
 }
 
-/// First message to `supervise`.
-#[derive(Debug, Serialize, Deserialize)]
+/// First message to `supervise`, from whoever started the program; a `serve` that did not start the
+/// supervisor itself can choose nothing here.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SuperviseStart {
     /// Policies by name, beside the built-in ones: of the person who started it.
     pub policies: Vec<(String, String)>,
+    /// A folder of policies in the place of the built-in ones; absolute.
+    pub folder: Option<PathBuf>,
 }
 
-/// Both roles that live as long as their parent.
+/// Roles that live as long as their asker.
 #[derive(Debug)]
 pub struct Roles {
     /// Socket to `supervise`.
@@ -110,17 +137,17 @@ pub struct Roles {
 /// See [`StartError`].
 pub fn start(
     data: &Path,
-    policies: Vec<(String, String)>,
+    supervising: &SuperviseStart,
     fetching: &FetchStart,
 ) -> Result<Roles, StartError> {
     let own = privilege::is_root().then_some(0);
     let fetcher = privilege::is_root().then_some(FETCH_ID);
     let (store, cache) = (data.join("store"), data.join("fetch"));
-    prepare(&store, own)?;
-    prepare(&cache, fetcher)?;
+    prepare_own(&store, own)?;
+    prepare_own(&cache, fetcher)?;
     let mut children = Vec::new();
     let supervise = launch("supervise", &store, &[], &mut children)?;
-    say("supervise", &supervise, &SuperviseStart { policies })?;
+    say("supervise", &supervise, supervising)?;
     let fetch = launch("fetch", &cache, &FETCH_ENVIRONMENT, &mut children)?;
     say("fetch", &fetch, fetching)?;
     Ok(Roles {
@@ -130,68 +157,46 @@ pub fn start(
     })
 }
 
-/// Makes a folder that only `owner` can enter.
+/// Starts `sign` in its folder, which becomes its own, and adds it to the children. Called as
+/// [`start`] is.
 ///
 /// # Errors
-/// When it cannot be made, or given to its owner.
-pub fn prepare(path: &Path, owner: Option<u32>) -> Result<(), StartError> {
-    let folder = |source| StartError::Folder {
-        path: path.to_owned(),
-        source,
-    };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(folder)?;
-    if owner.is_some() {
-        chown(path, owner, owner).map_err(folder)?;
-    }
-    Ok(())
+/// See [`StartError`].
+pub fn start_sign(folder: &Path, roles: &mut Roles) -> Result<Channel, StartError> {
+    let signer = privilege::is_root().then_some(SIGN_ID);
+    prepare_own(folder, signer)?;
+    let sign = launch("sign", folder, &[], &mut roles.children)?;
+    say("sign", &sign, &SignStart {})?;
+    Ok(sign)
 }
 
-/// Enters a mount namespace of its own in which `data` and `keys` can be reached whatever the modes
-/// of the folders above them, and returns their new paths. Needs root; called before any thread
-/// exists and before power is given up. `/tmp` is private from here on.
+/// Connects to roles that a service manager starts, by their sockets in `folder`.
 ///
 /// # Errors
-/// When the kernel refuses a step.
-pub fn enter_own_mounts(data: &Path, keys: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    use nix::{
-        mount::{MsFlags, mount},
-        sched::{CloneFlags, unshare},
+/// See [`SocketError`] and [`StartError::Gone`].
+pub fn connect(
+    folder: &Path,
+    fetching: &FetchStart,
+) -> Result<(Roles, Channel), Box<dyn std::error::Error>> {
+    let (supervise, fetch, sign) = (
+        connect_to(folder, "supervise")?,
+        connect_to(folder, "fetch")?,
+        connect_to(folder, "sign")?,
+    );
+    say("supervise", &supervise, &SuperviseStart::default())?;
+    say("fetch", &fetch, fetching)?;
+    say("sign", &sign, &SignStart {})?;
+    let roles = Roles {
+        supervise,
+        fetch,
+        children: Vec::new(),
     };
-    use std::os::fd::AsRawFd as _;
-    const NONE: Option<&str> = None;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    // Opened before /tmp is covered, as they may lie in it.
-    let sources = [fs::File::open(data)?, fs::File::open(keys)?];
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        Some("tmpfs"),
-        "/tmp",
-        Some("tmpfs"),
-        flags,
-        Some("mode=1777,size=64m"),
-    )?;
-    let targets = [
-        PathBuf::from("/tmp/hotcell-data"),
-        PathBuf::from("/tmp/hotcell-sign"),
-    ];
-    for (source, target) in sources.iter().zip(&targets) {
-        fs::create_dir(target)?;
-        let source = format!("/proc/self/fd/{}", source.as_raw_fd());
-        mount(Some(source.as_str()), target, NONE, MsFlags::MS_BIND, NONE)?;
-    }
-    let [data, keys] = targets;
-    std::env::set_current_dir(&data)?;
-    Ok((data, keys))
+    Ok((roles, sign))
 }
 
 fn say<T: Serialize>(role: &'static str, channel: &Channel, text: &T) -> Result<(), StartError> {
     channel
-        .send(text, &[])
+        .send_start(text)
         .map_err(|source| StartError::Gone { role, source })
 }
 
@@ -226,14 +231,18 @@ fn launch(
 }
 
 /// Runs a role in this process. Called first thing, before any thread exists.
+///
+/// With the word `--activated` the role takes its socket from a service manager; `supervise` then
+/// takes `--policies DIR`, too.
 #[must_use]
-pub fn run(role: Option<&str>) -> ExitCode {
-    let result = match role {
-        Some("supervise") => supervise(),
-        Some("fetch") => fetch(),
+pub fn run(role: Option<&str>, arguments: &[String]) -> ExitCode {
+    let result = Given::parse(arguments).and_then(|given| match role {
+        Some("supervise") => supervise(&given),
+        Some("fetch") => fetch(&given),
+        Some("sign") => sign(&given),
         Some("relay") => relay(),
-        _ => Err("roles are started by hotcell itself".into()),
-    };
+        _ => Err("roles are started by hotcell itself, or by a service manager".into()),
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -259,22 +268,21 @@ fn report(role: &str, error: &dyn std::error::Error) {
     }
 }
 
-/// Takes the socket from standard input and leaves `/dev/null` there.
-fn control() -> io::Result<Channel> {
-    use std::os::fd::AsFd as _;
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?;
-    Ok(Channel::from(socket))
-}
-
 type RoleResult = Result<(), Box<dyn std::error::Error>>;
 
-fn supervise() -> RoleResult {
-    let control = control()?;
-    let Some((start, _)) = control.receive::<SuperviseStart>()? else {
+fn supervise(given: &Given) -> RoleResult {
+    let control = given.control("supervise")?;
+    let Some(start) = control.receive_start::<SuperviseStart>()? else {
         return Ok(());
     };
-    let mut policies = policy::builtin();
+    let policies = match (&given.policies, &start.folder) {
+        _ if given.activated && (start.folder.is_some() || !start.policies.is_empty()) => {
+            return Err("policies come from the supervisor's own unit, never from `serve`".into());
+        }
+        (Some(folder), _) | (None, Some(folder)) => policy::folder(folder)?,
+        (None, None) => policy::builtin(),
+    };
+    let mut policies = policies;
     for (name, text) in &start.policies {
         policies.push(Policy::parse(name, text)?);
     }
@@ -298,13 +306,15 @@ fn memory_bytes() -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
 }
 
-fn fetch() -> RoleResult {
-    let control = control()?;
-    let Some((start, _)) = control.receive::<FetchStart>()? else {
+fn fetch(given: &Given) -> RoleResult {
+    let control = given.control("fetch")?;
+    let Some(start) = control.receive_start::<FetchStart>()? else {
         return Ok(());
     };
     privilege::give_up(privilege::is_root().then_some(FETCH_ID))?;
-    privilege::die_with_parent()?;
+    given.die_with_parent()?;
+    let here = socket::here()?;
+    privilege::confine(Role::Fetch, here.as_fd(), &certificates())?;
     // The current folder is ours, whatever the modes of the folders above it.
     let config = crate::fetch::FetchConfig {
         folder: PathBuf::from("."),
@@ -312,6 +322,31 @@ fn fetch() -> RoleResult {
         sumdb: start.sumdb,
     };
     crate::fetch::run(control, config)?;
+    Ok(())
+}
+
+/// Certificates of authorities that the person who started us has chosen.
+fn certificates() -> Vec<PathBuf> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let values = names.iter().filter_map(std::env::var_os);
+    values
+        .flat_map(|value| std::env::split_paths(&value).collect::<Vec<_>>())
+        .collect()
+}
+
+fn sign(given: &Given) -> RoleResult {
+    let control = given.control("sign")?;
+    let Some(SignStart {}) = control.receive_start()? else {
+        return Ok(());
+    };
+    if privilege::is_root() {
+        folders::take_over(Path::new("."), 2, &mut 0)?;
+    }
+    privilege::give_up(privilege::is_root().then_some(SIGN_ID))?;
+    given.die_with_parent()?;
+    let here = socket::here()?;
+    privilege::confine(Role::Sign, here.as_fd(), &[])?;
+    signing::run(&control, Path::new("."))?;
     Ok(())
 }
 

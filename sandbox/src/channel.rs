@@ -13,8 +13,8 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-        sendmsg, setsockopt, socketpair, sockopt,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
+        recvmsg, sendmsg, setsockopt, socketpair, sockopt,
     },
     sys::time::TimeVal,
 };
@@ -84,6 +84,17 @@ impl Channel {
             SockFlag::SOCK_CLOEXEC,
         )?;
         Ok((Self { socket: left }, Self { socket: right }))
+    }
+
+    /// Takes the next connection of a listening socket.
+    ///
+    /// # Errors
+    /// When the socket does not listen, or the kernel has no more descriptors for us.
+    pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Self> {
+        let socket = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+        Ok(Self {
+            socket: crate::sys::own(socket),
+        })
     }
 
     /// Sends the first message to a role: our version, and how it is to run.
@@ -274,7 +285,8 @@ mod tests {
         left.send_start(&7).unwrap();
         assert_eq!(right.receive_start::<u32>().unwrap(), Some(7));
         for theirs in [0, VERSION + 1, u32::MAX] {
-            let start = serde_json::json!({"version": theirs, "start": {"no": "number"}, "more": 1});
+            let start =
+                serde_json::json!({"version": theirs, "start": {"no": "number"}, "more": 1});
             left.send(&start, &[]).unwrap();
             let refused = right.receive_start::<u32>().unwrap_err();
             assert!(matches!(refused, ChannelError::Version { theirs: said } if said == theirs));

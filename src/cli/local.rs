@@ -16,7 +16,7 @@ use crate::{
     build::{Engine, EnginePolicy, budget, fetching::Fetch, supervise::Supervise},
     channel::AsyncChannel,
     proxy::{Given, Sources},
-    roles::{self, FetchStart, Roles},
+    roles::{self, FetchStart, Roles, SuperviseStart},
     sumdb::Database,
 };
 
@@ -60,8 +60,8 @@ impl Local {
         }
         let Chosen { policy, mut extra } = choose_policy(policy)?;
         let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-        extra.extend(more.iter().map(owned));
-        let roles = roles::start(data, extra, &fetch_start(network)?)
+        extra.policies.extend(more.iter().map(owned));
+        let roles = roles::start(data, &extra, &fetch_start(network)?)
             .map_err(|error| Stop::chain(Stop::FAILED, &error))?;
         Ok(Self {
             roles: Some(roles),
@@ -204,7 +204,26 @@ pub(super) fn fetch_start(network: &Network) -> Result<FetchStart, Stop> {
 pub(super) struct Chosen {
     pub(super) policy: EnginePolicy,
     /// What the supervisor must learn, when it is not built in.
-    pub(super) extra: Vec<(String, String)>,
+    pub(super) extra: SuperviseStart,
+}
+
+/// The policies of a folder in the place of the built-in ones; builds have that of the same name.
+pub(super) fn choose_folder(folder: &Path) -> Result<Chosen, Stop> {
+    let refused = |error: &dyn std::error::Error| Stop::chain(Stop::USAGE, error);
+    let policies = policy::folder(folder).map_err(|error| refused(&error))?;
+    let build = policies.iter().find(|policy| policy.name() == BUILTIN);
+    let build = build.ok_or_else(|| {
+        let text = format!("`{}` has no `{BUILTIN}.toml`", folder.display());
+        Stop::new(Stop::USAGE, text).hint("begin with the folder `policies` of the sources")
+    })?;
+    let absolute = folder.canonicalize().map_err(|error| refused(&error))?;
+    Ok(Chosen {
+        policy: engine_policy(build),
+        extra: SuperviseStart {
+            policies: Vec::new(),
+            folder: Some(absolute),
+        },
+    })
 }
 
 /// Finds a policy: the one of builds, a built-in one by its name, or a file.
@@ -216,7 +235,7 @@ pub(super) fn choose_policy(file: Option<&Path>) -> Result<Chosen, Stop> {
     if let Some(policy) = builtin {
         return Ok(Chosen {
             policy: engine_policy(&policy),
-            extra: Vec::new(),
+            extra: SuperviseStart::default(),
         });
     }
     let path = file.expect("no file means the built-in policy");
@@ -234,14 +253,17 @@ pub(super) fn choose_policy(file: Option<&Path>) -> Result<Chosen, Stop> {
     let parsed = Policy::parse(name, &text).map_err(|error| Stop::chain(Stop::USAGE, &error))?;
     Ok(Chosen {
         policy: engine_policy(&parsed),
-        extra: vec![(name.to_owned(), text)],
+        extra: SuperviseStart {
+            policies: vec![(name.to_owned(), text)],
+            folder: None,
+        },
     })
 }
 
 /// The policy itself, for whoever compares with it.
 pub(super) fn policy(file: Option<&Path>) -> Result<Policy, Stop> {
     let Chosen { policy, extra } = choose_policy(file)?;
-    let parsed = match extra.first() {
+    let parsed = match extra.policies.first() {
         Some((name, text)) => Policy::parse(name, text),
         None => return Ok(builtin_named(&policy.name)),
     };

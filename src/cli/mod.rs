@@ -14,6 +14,7 @@ mod progress;
 mod selftest;
 mod serve;
 mod toolchain;
+mod watch;
 
 use std::{fmt::Display, path::PathBuf, process::ExitCode};
 

@@ -1,18 +1,27 @@
 //! `hotcell serve`: starts the roles, gives up power, opens the log, serves.
 
 use std::{
+    fs::File,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
-    process::Child,
     sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
-use hotcell_sandbox::privilege;
+use hotcell_sandbox::{
+    channel::Channel,
+    privilege::{self, Role},
+    wire::NotInForce,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Network, Stop, local, print, say, xdg};
+use super::{
+    Network, Stop, local, print, say,
+    watch::{self, Watch},
+    xdg,
+};
 use crate::{
     build::{Engine, EnginePolicy, budget},
     log::{Log, LogConfig},
@@ -58,62 +67,119 @@ pub(super) struct Serve {
     /// Serve others than this machine although a defence is missing, named as in the refusal
     #[arg(long, value_name = "NAME")]
     accept_weaker: Vec<String>,
+    /// Folder of policies in the place of the built-in ones; only root, or you, may write there
+    #[arg(long, value_name = "DIR", conflicts_with = "roles")]
+    policies: Option<PathBuf>,
+    /// Connect to roles that a service manager starts, by the sockets supervise, fetch and sign in
+    /// this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sign_dir", "require_limits"])]
+    roles: Option<PathBuf>,
 }
 
-/// Where things are after power was given up.
-struct Places {
+/// What is there once power was given up.
+struct Ready {
     data: PathBuf,
-    keys: PathBuf,
+    sign: Channel,
+    public: TcpListener,
+    admin: TcpListener,
+    builds_max: usize,
 }
 
 impl Serve {
     pub(super) fn run(self, network: &Network) -> Result<(), Stop> {
         trace();
         check_name(&self.name)?;
-        let local::Chosen { policy, extra } = local::choose_policy(None)?;
-        let start = local::fetch_start(network)?;
+        let chosen = match &self.policies {
+            Some(folder) => local::choose_folder(folder)?,
+            None => local::choose_policy(None)?,
+        };
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
-        let owner = privilege::is_root().then_some(SERVE_ID);
-        let own = self.data.join("serve");
-        let keys = self.sign_folder()?;
-        for (path, owner) in [
-            (&self.data, owner.map(|_| 0)),
-            (&own, owner),
-            (&keys, owner),
-        ] {
-            roles::prepare(path, owner).map_err(|error| failed(&error))?;
-        }
         let public = bind(self.listen)?;
         let admin = bind(self.admin)?;
         raise_open_files().map_err(|error| failed(&error))?;
-        // Before any thread exists, and while there is power to give away.
-        let roles = roles::start(&self.data, extra, &start).map_err(|error| failed(&error))?;
-        let places = if owner.is_some() {
-            let (data, keys) =
-                roles::enter_own_mounts(&own, &keys).map_err(|error| failed(&error))?;
-            Places { data, keys }
-        } else {
-            Places { data: own, keys }
-        };
-        privilege::give_up(owner).map_err(|error| failed(&error))?;
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
+        // Before any thread exists, and while there is power to give away and a /proc to read.
+        let builds_max = self.max_builds.unwrap_or_else(builds_max).max(1);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (roles, sign) = self.start_roles(network, &chosen)?;
+        let data = self.give_up().map_err(|error| failed(&*error))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
         let Roles {
             supervise,
             fetch,
             children,
         } = roles;
-        let (ended, children) = watch(children);
+        let lines = match self.roles {
+            Some(_) => watch::lines([
+                ("supervise", &supervise),
+                ("fetch", &fetch),
+                ("sign", &sign),
+            ]),
+            None => Ok(Vec::new()),
+        };
+        let lines = lines.map_err(|error| failed(&error))?;
+        let (watch, ended) = Watch::begin(children, lines);
+        let ready = Ready {
+            data,
+            sign,
+            public,
+            admin,
+            builds_max,
+        };
         let result = runtime.block_on(async {
-            let engine = local::connect(supervise, fetch, policy.clone()).await?;
-            self.check_weaknesses(&engine)?;
-            self.serve(engine, policy, &places, public, admin, ended)
-                .await
+            let engine = local::connect(supervise, fetch, chosen.policy.clone()).await?;
+            self.check_weaknesses(engine.not_in_force())?;
+            self.serve(engine, chosen.policy, ready, ended).await
         });
-        drop(runtime); // closes both sockets: the roles end, and every cell with them
-        for child in children {
-            let _reaped = child.join();
-        }
+        drop(runtime); // closes all sockets: the roles end, and every cell with them
+        watch.end();
         result
+    }
+
+    /// Starts the roles, or connects to those that somebody else starts.
+    fn start_roles(
+        &self,
+        network: &Network,
+        chosen: &local::Chosen,
+    ) -> Result<(Roles, Channel), Stop> {
+        let start = local::fetch_start(network)?;
+        let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
+        let owner = privilege::is_root().then_some(SERVE_ID);
+        roles::prepare(&self.data, owner.map(|_| 0)).map_err(|error| failed(&error))?;
+        roles::prepare_own(&self.own(), owner).map_err(|error| failed(&error))?;
+        if let Some(folder) = &self.roles {
+            return roles::connect(folder, &start).map_err(|error| failed(&*error));
+        }
+        let keys = self.sign_folder()?;
+        let whole = |path: &Path| std::path::absolute(path).map_err(|error| failed(&error));
+        if whole(&keys)?.starts_with(whole(&self.data)?) {
+            let text = "the signing keys must not lie in the data folder";
+            return Err(Stop::new(Stop::USAGE, text).hint("choose another --sign-dir"));
+        }
+        let mut roles =
+            roles::start(&self.data, &chosen.extra, &start).map_err(|error| failed(&error))?;
+        let sign = roles::start_sign(&keys, &mut roles).map_err(|error| failed(&error))?;
+        Ok((roles, sign))
+    }
+
+    fn own(&self) -> PathBuf {
+        self.data.join("serve")
+    }
+
+    /// Keeps the data folder and the sockets, gives up everything else; tells where it is now.
+    fn give_up(&self) -> Result<PathBuf, Box<dyn std::error::Error>> {
+        let owner = privilege::is_root().then_some(SERVE_ID);
+        let data = match owner {
+            Some(_) => roles::enter_own_mounts(&self.own())?,
+            None => self.own(),
+        };
+        privilege::give_up(owner)?;
+        let folder = File::open(&data)?;
+        privilege::confine(Role::Serve, folder.as_fd(), &[])?;
+        Ok(data)
     }
 
     fn sign_folder(&self) -> Result<PathBuf, Stop> {
@@ -125,8 +191,7 @@ impl Serve {
     }
 
     /// A weaker cell is served to others only when somebody has accepted each weakness by name.
-    fn check_weaknesses(&self, engine: &Engine) -> Result<(), Stop> {
-        let missing = engine.not_in_force();
+    fn check_weaknesses(&self, missing: &[NotInForce]) -> Result<(), Stop> {
         if self.require_limits
             && let Some(limit) = missing.iter().find(|m| m.is_limit())
         {
@@ -134,53 +199,54 @@ impl Serve {
             return Err(Stop::new(Stop::FAILED, text)
                 .hint("use a host with cgroup v2 controllers, or drop --require-limits"));
         }
-        if self.listen.ip().is_loopback() {
-            return Ok(());
-        }
-        let refused = missing
+        let others = [self.listen, self.admin]
+            .into_iter()
+            .find(|address| !address.ip().is_loopback());
+        let refused: Vec<&NotInForce> = missing
             .iter()
-            .find(|m| !self.accept_weaker.contains(&m.what));
-        match refused {
-            None => Ok(()),
-            Some(weak) => {
-                let text = format!(
-                    "refusing to listen on {}: `{}` is not in force: {}",
-                    self.listen, weak.what, weak.why
-                );
-                let hint = format!("listen on 127.0.0.1, or --accept-weaker '{}'", weak.what);
-                Err(Stop::new(Stop::FAILED, text).hint(hint))
-            }
-        }
+            .filter(|m| !self.accept_weaker.contains(&m.what))
+            .collect();
+        let (Some(address), Some(weak)) = (others, refused.first()) else {
+            return Ok(());
+        };
+        let text = format!(
+            "refusing to listen on {address}: `{}` is not in force: {}",
+            weak.what, weak.why
+        );
+        let accepted: Vec<String> = refused
+            .iter()
+            .map(|m| format!("--accept-weaker '{}'", m.what))
+            .collect();
+        let hint = format!("listen on 127.0.0.1, or {}", accepted.join(" "));
+        Err(Stop::new(Stop::FAILED, text).hint(hint))
     }
 
     async fn serve(
         &self,
         engine: Engine,
         policy: EnginePolicy,
-        places: &Places,
-        public: TcpListener,
-        admin: TcpListener,
+        ready: Ready,
         ended: tokio::sync::oneshot::Receiver<&'static str>,
     ) -> Result<(), Stop> {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
-        let database = places.data.join("hotcell.db");
+        let database = ready.data.join("hotcell.db");
         let config = LogConfig {
             database: database.clone(),
-            tiles: places.data.join("tiles"),
+            tiles: ready.data.join("tiles"),
         };
-        let log = Log::open_local(&config, &places.keys, &self.name).map_err(|e| failed(&e))?;
-        let address = public.local_addr().map_err(|error| failed(&error))?;
+        let log = Log::open_remote(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
+        let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let listeners = Listeners {
-            public: tokio_listener(public).map_err(|error| failed(&error))?,
-            admin: Some(tokio_listener(admin).map_err(|error| failed(&error))?),
+            public: tokio_listener(ready.public).map_err(|error| failed(&error))?,
+            admin: Some(tokio_listener(ready.admin).map_err(|error| failed(&error))?),
         };
-        let artifacts = places.data.join("artifacts");
+        let artifacts = ready.data.join("artifacts");
         let config = ServeConfig {
             database,
             artifacts: artifacts.clone(),
             hosts: vec![self.name.clone(), "localhost".to_owned()],
             behind_tls: self.name.contains('.') && address.ip().is_loopback(),
-            builds_max: self.max_builds.unwrap_or_else(builds_max).max(1),
+            builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine),
         };
@@ -188,13 +254,13 @@ impl Serve {
         print(format_args!("http://{address}/"))?;
         let bytes_max = match self.disk {
             Some(gib) => gib << 30,
-            None => budget::default_bytes(&places.data).map_err(|error| failed(&error))?,
+            None => budget::default_bytes(&ready.data).map_err(|error| failed(&error))?,
         };
         let keeper = tokio::spawn(keep_budget(engine.clone(), artifacts, bytes_max));
         let mut gone = None;
         let stop = async {
             tokio::select! {
-                () = signal() => {}
+                () = watch::signal() => {}
                 role = ended => gone = role.ok(),
             }
         };
@@ -262,40 +328,6 @@ fn builds_max() -> usize {
     usize::try_from(builds).unwrap_or(1).clamp(1, processors)
 }
 
-/// Waits for roles in threads of their own and tells the first that ends.
-fn watch(
-    children: Vec<(&'static str, Child)>,
-) -> (
-    tokio::sync::oneshot::Receiver<&'static str>,
-    Vec<std::thread::JoinHandle<()>>,
-) {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let sender = Arc::new(std::sync::Mutex::new(Some(sender)));
-    let wait = |(role, mut child): (&'static str, Child)| {
-        let sender = Arc::clone(&sender);
-        std::thread::spawn(move || {
-            let _status = child.wait();
-            let first = sender.lock().ok().and_then(|mut sender| sender.take());
-            if let Some(first) = first {
-                let _stopped_already = first.send(role);
-            }
-        })
-    };
-    let threads = children.into_iter().map(wait).collect();
-    (receiver, threads)
-}
-
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-}
-
 /// Keeps SDKs, caches and binaries within the disk budget.
 async fn keep_budget(engine: Engine, artifacts: PathBuf, bytes_max: u64) {
     loop {
@@ -349,4 +381,84 @@ fn trace() {
         builder.json().init();
     }
     say(format_args!("hotcell {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    fn missing(names: &[&str]) -> Vec<NotInForce> {
+        let one = |name: &&str| NotInForce {
+            what: (*name).to_owned(),
+            why: "of this host".to_owned(),
+        };
+        names.iter().map(one).collect()
+    }
+
+    fn check(arguments: &[&str], names: &[&str]) -> Result<(), Stop> {
+        let line = Line::parse_from([&["serve"], arguments].concat());
+        line.serve.check_weaknesses(&missing(names))
+    }
+
+    #[test]
+    fn others_are_served_only_when_each_weakness_is_accepted_by_its_name() {
+        let weak = ["separate user", "memory limit"];
+        let others = ["--listen", "192.0.2.1:80"];
+        check(&[], &weak).unwrap();
+        check(&others, &[]).unwrap();
+        for accepted in [
+            &[][..],
+            &["--accept-weaker", "memory limit"],
+            &["--accept-weaker", "separate user"],
+            &["--accept-weaker", "memory"],
+            &["--accept-weaker", "separate user,memory limit"],
+        ] {
+            let refused = check(&[&others, accepted].concat(), &weak).unwrap_err();
+            assert_eq!(refused.code, Stop::FAILED, "{accepted:?}");
+        }
+        let both = ["--accept-weaker", weak[0], "--accept-weaker", weak[1]];
+        check(&[&others[..], &both].concat(), &weak).unwrap();
+        check(
+            &[&others[..], &both].concat(),
+            &["separate user", "new defence"],
+        )
+        .unwrap_err();
+        let refused = check(&others, &weak).unwrap_err();
+        let hint = refused.hint.unwrap();
+        for name in weak {
+            assert!(
+                hint.contains(&format!("--accept-weaker '{name}'")),
+                "{hint}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_addresses_count_and_the_operators_too() {
+        for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
+            for option in ["--listen", "--admin"] {
+                check(&[option, address], &["memory limit"]).unwrap_err();
+            }
+        }
+        check(
+            &["--listen", "[::1]:1", "--admin", "127.9.9.9:1"],
+            &["memory limit"],
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn required_limits_are_required_on_loopback_too() {
+        check(&["--require-limits"], &["separate user"]).unwrap();
+        let accepted = ["--require-limits", "--accept-weaker", "memory limit"];
+        check(&accepted, &["memory limit"]).unwrap_err();
+    }
 }

@@ -23,7 +23,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotcell_sandbox::{
     channel::{Channel, ChannelError},
-    inherit, privilege,
+    inherit,
+    privilege::{self, Role},
 };
 use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc};
 
@@ -61,8 +62,8 @@ pub enum RelayError {
     #[error("relay was started without its descriptors; only the supervisor starts one")]
     Descriptors(#[source] io::Error),
     /// The kernel cannot take away what a relay must not have.
-    #[error("cannot give up files and connections")]
-    Power(#[source] privilege::RulesetError),
+    #[error("cannot give up files, connections and system calls")]
+    Power(#[from] privilege::ConfineError),
     /// The asker's socket failed.
     #[error("the asker is gone")]
     Talk(#[from] ChannelError),
@@ -84,7 +85,7 @@ pub fn run() -> Result<(), RelayError> {
         take(number::FOLDER)?,
         take(number::ARTIFACT)?,
     );
-    privilege::keep_descriptors_only(folder.as_fd()).map_err(RelayError::Power)?;
+    privilege::confine(Role::Relay, folder.as_fd(), &[])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -64,7 +64,7 @@ struct LandlockItem {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PathItem {
+pub(super) struct PathItem {
     path: String,
     rights: Vec<String>,
     #[serde(default)]
@@ -83,7 +83,7 @@ struct LimitItem {
 const TOOLS: &str = "{tools}";
 
 /// Names the rule that is wrong.
-pub(super) struct Blame<'a>(&'a str);
+pub(super) struct Blame<'a>(pub(super) &'a str);
 
 impl Blame<'_> {
     pub(super) fn wrong(&self, rule: impl Into<String>, why: impl Into<String>) -> PolicyError {
@@ -227,7 +227,7 @@ fn places(blame: &Blame<'_>, items: &[PlaceItem]) -> Result<Vec<Place>, PolicyEr
     Ok(all)
 }
 
-fn paths(
+pub(super) fn paths(
     arch: Arch,
     blame: &Blame<'_>,
     items: Vec<PathItem>,

@@ -91,7 +91,7 @@ impl Programs {
     }
 }
 
-fn target(arch: Arch) -> TargetArch {
+pub(super) fn target(arch: Arch) -> TargetArch {
     match arch {
         Arch::X86_64 => TargetArch::x86_64,
         Arch::Aarch64 => TargetArch::aarch64,
@@ -108,7 +108,7 @@ pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
 }
 
 /// Rules of which one must match for the call to be allowed: one for each choice of values.
-fn alternatives(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
+pub(super) fn alternatives(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
     if rule.when.is_empty() {
         return Ok(Vec::new());
     }
@@ -133,7 +133,7 @@ fn alternatives(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
 }
 
 /// Rules of which one matches exactly when the call is not allowed.
-fn opposite(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
+pub(super) fn opposite(rule: &CallRule) -> Result<Vec<SeccompRule>, String> {
     let mut rows = Vec::new();
     for condition in &rule.when {
         let Some(mask) = condition.mask else {
@@ -183,7 +183,7 @@ fn make(arg: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompCondition,
 }
 
 /// Turns the default into a notification and, where there is x32, puts its check in front.
-fn notifying(arch: Arch, program: BpfProgram) -> BpfProgram {
+pub(super) fn notifying(arch: Arch, program: BpfProgram) -> BpfProgram {
     let instruction = |code, jt, k| sock_filter { code, jt, jf: 0, k };
     let guard = [
         instruction(LOAD_WORD, 0, 0), // seccomp_data.nr
@@ -211,4 +211,4 @@ fn notifying(arch: Arch, program: BpfProgram) -> BpfProgram {
 
 #[cfg(test)]
 #[path = "filter_tests.rs"]
-mod tests;
+pub(super) mod tests;

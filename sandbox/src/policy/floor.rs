@@ -14,7 +14,7 @@ const NAMESPACES: [Namespace; 4] = [
 
 /// Calls that reach around the other layers: new namespaces and mounts, other processes' memory,
 /// programs in the kernel, a second way to make calls, keys, writing through a readable page.
-const NEVER: &[&str] = &[
+pub(super) const NEVER: &[&str] = &[
     "add_key",
     "bpf",
     "chroot",

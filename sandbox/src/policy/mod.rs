@@ -10,11 +10,17 @@ pub mod evaluate;
 mod file;
 pub(crate) mod filter;
 mod floor;
+mod folder;
 #[cfg(test)]
 mod kernel_tests;
+mod roles;
 pub(crate) mod table;
 
-use std::{fmt::Write as _, path::Path};
+pub use folder::folder;
+pub use roles::Role;
+pub(crate) use roles::{FolderRights, RolePolicy};
+
+use std::fmt::Write as _;
 
 use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
@@ -352,52 +358,6 @@ pub fn builtin() -> Vec<Policy> {
     vec![Policy::build(), Policy::probe()]
 }
 
-/// All policies of a folder that nobody but root (or, rootless, this person) may write.
-///
-/// # Errors
-/// When one of them does not compile, or somebody else may write the folder or a file.
-pub fn folder(path: &Path) -> Result<Vec<Policy>, PolicyError> {
-    let wrong = |path: &Path, why: &str| PolicyError::Folder {
-        path: path.display().to_string(),
-        why: why.to_owned(),
-    };
-    owned(path).map_err(|why| wrong(path, &why))?;
-    let entries = std::fs::read_dir(path).map_err(|e| wrong(path, &e.to_string()))?;
-    let mut policies = Vec::new();
-    for entry in entries {
-        let file = entry.map_err(|e| wrong(path, &e.to_string()))?.path();
-        if file.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        if policies.len() == POLICIES_MAX {
-            return Err(wrong(path, "too many policies"));
-        }
-        owned(&file).map_err(|why| wrong(&file, &why))?;
-        let text = std::fs::read_to_string(&file).map_err(|e| wrong(&file, &e.to_string()))?;
-        let name = file.file_stem().and_then(|stem| stem.to_str());
-        let name = name.ok_or_else(|| wrong(&file, "the name is not UTF-8"))?;
-        policies.push(Policy::parse(name, &text)?);
-    }
-    policies.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(policies)
-}
-
-/// Refuses what others could change after it was read.
-fn owned(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::symlink_metadata(path).map_err(|e| e.to_string())?;
-    if meta.file_type().is_symlink() {
-        return Err("is a symbolic link".to_owned());
-    }
-    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
-        return Err("belongs to somebody else".to_owned());
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err("can be written by others".to_owned());
-    }
-    Ok(())
-}
-
 /// SHA-256 as 64 hex digits.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -425,24 +385,5 @@ mod tests {
         assert_eq!(probe.calls_allowed(), 75 - 3 * missing); // poll, readlink
         assert_eq!(build.limits(), probe.limits());
         assert_eq!(build.clone_flags(), probe.clone_flags());
-    }
-
-    #[test]
-    fn a_folder_that_others_may_write_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::copy(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/build.toml"),
-            dir.path().join("own.toml"),
-        )
-        .unwrap();
-        let mode = |mode| std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(dir.path().join("own.toml"), mode(0o644)).unwrap();
-        assert_eq!(folder(dir.path()).unwrap()[0].name(), "own");
-        std::fs::set_permissions(dir.path(), mode(0o777)).unwrap();
-        assert!(matches!(
-            folder(dir.path()),
-            Err(PolicyError::Folder { .. })
-        ));
     }
 }

@@ -13,7 +13,7 @@ use nix::{
         stat::{Mode, fstat},
         sysinfo::sysinfo,
     },
-    unistd::{fchdir, getegid, geteuid, getgroups},
+    unistd::{Uid, fchdir, getegid, geteuid, getgroups},
 };
 
 use super::{
@@ -74,6 +74,7 @@ pub(super) fn enter(config: &SupervisorConfig) -> Result<Host, SupervisorError> 
     }
     let root = geteuid().is_root();
     let (uid, gid) = (geteuid(), getegid());
+    check_store(&config.store, uid)?;
     let groups = getgroups().map_err(|e| host("getgroups", &e))?;
     // The current folder is taken along into a new mount namespace; a descriptor is not.
     fchdir(&config.store).map_err(|e| SupervisorError::Store(e.to_string()))?;
@@ -111,6 +112,19 @@ pub(super) fn enter(config: &SupervisorConfig) -> Result<Host, SupervisorError> 
         memory_bytes: memory.ram_total(),
         not_in_force,
     })
+}
+
+/// Everything that cells mount lies there: nobody else may even look.
+fn check_store(store: &OwnedFd, own: Uid) -> Result<(), SupervisorError> {
+    let wrong = |why: String| Err(SupervisorError::Store(format!("its folder {why}")));
+    let stat = fstat(store).map_err(|e| SupervisorError::Store(e.to_string()))?;
+    if stat.st_uid != own.as_raw() {
+        return wrong(format!("belongs to user {}, not {own}", stat.st_uid));
+    }
+    if stat.st_mode & 0o077 != 0 {
+        return wrong(format!("has mode {:o}, not 700", stat.st_mode & 0o7777));
+    }
+    Ok(())
 }
 
 fn host(what: &str, error: &dyn std::fmt::Display) -> SupervisorError {
@@ -162,4 +176,26 @@ fn missing(root: bool, shared_groups: bool, policies: &[Policy]) -> Vec<NotInFor
             .flat_map(|policy| cell::landlock_missing(abi, policy)),
     );
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_store_of_others_or_open_to_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened: OwnedFd = fs::File::open(folder.path()).unwrap().into();
+        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode));
+        mode(0o700).unwrap();
+        check_store(&opened, geteuid()).unwrap();
+        let stranger = Uid::from_raw(geteuid().as_raw() + 1);
+        assert!(check_store(&opened, stranger).is_err());
+        for open in [0o701, 0o710, 0o755, 0o1777] {
+            mode(open).unwrap();
+            assert!(check_store(&opened, geteuid()).is_err(), "{open:o}");
+        }
+    }
 }

@@ -5,6 +5,16 @@
 //! It trusts nothing in a request: every field has a grammar of its own ([`request`]), argument
 //! lists and environment are made here ([`job`]), policies come from its starter, never from a
 //! message. When the control socket closes, every process that it started dies.
+//!
+//! It never opens a path that a build or `serve` can change. These are all the paths it opens:
+//!
+//! | path | why nobody else changes it |
+//! |---|---|
+//! | below the current folder, the store | owner and mode 0700 are verified at the start, by descriptor; what is copied into it comes from descriptors, opened one name at a time without following links |
+//! | the folder of policies, before the first message | owner and modes of it, its files and all folders above are verified ([`crate::policy::folder`]) |
+//! | `/proc/self`, `/proc/PID` of its own children, which it has not reaped | the kernel's |
+//! | `/sys/fs/cgroup`, `/proc/meminfo` | the kernel's |
+//! | `/dev/null`, `/proc/self/exe` | root's; the second is the running file, whatever its path holds now |
 
 mod cell;
 mod cgroup;

@@ -47,6 +47,12 @@ pub(crate) fn install(program: &[sock_filter]) -> io::Result<()> {
     install_with(program, 0).map(drop)
 }
 
+/// The same; the kernel tells its log what the filter refuses, as far as
+/// `/proc/sys/kernel/seccomp/actions_logged` lets it.
+pub(crate) fn install_logged(program: &[sock_filter]) -> io::Result<()> {
+    install_with(program, libc::SECCOMP_FILTER_FLAG_LOG).map(drop)
+}
+
 /// Adds a filter whose notifications arrive at the returned descriptor. Irrevocable.
 pub(crate) fn install_with_listener(program: &[sock_filter]) -> io::Result<OwnedFd> {
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;

@@ -150,12 +150,20 @@ fn a_serve_that_was_taken_over_gets_no_second_key_no_old_anchor_and_no_text_sign
     assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     let signed = ask(&channel, &sign(&naive.tree(5), vec![]));
     assert!(matches!(signed, Answer::Signed { .. }));
-    let early = ask(&channel, &Ask::Anchor { head: head(&naive.tree(4)) });
+    let early = ask(
+        &channel,
+        &Ask::Anchor {
+            head: head(&naive.tree(4)),
+        },
+    );
     assert!(matches!(early, Answer::Refused { last: 5, size: 4 }));
     failed(sign(&naive.tree(9), vec!["no hash".to_owned()]));
     failed(sign(&naive.tree(9), vec![leaf_hash(b"").to_string(); 129]));
     let base64 = STANDARD.encode(vec![0; PART_BYTES_MAX + 1]);
-    failed(Ask::Statement { base64, more: false });
+    failed(Ask::Statement {
+        base64,
+        more: false,
+    });
 }
 
 #[test]
@@ -168,7 +176,11 @@ fn garbage_ends_the_role_and_a_dead_role_is_gone_for_good() {
     assert!(channel.receive::<Answer>().unwrap().is_none());
 
     let (channel, ended) = start(folder.path());
-    let copy = Channel::from(std::os::fd::AsFd::as_fd(&channel).try_clone_to_owned().unwrap());
+    let copy = Channel::from(
+        std::os::fd::AsFd::as_fd(&channel)
+            .try_clone_to_owned()
+            .unwrap(),
+    );
     let signer = RemoteSigner::connect(channel, None, "x").unwrap().unwrap();
     copy.send(&"garbage", &[]).unwrap();
     ended.join().unwrap().unwrap_err();

@@ -1,0 +1,111 @@
+//! How `serve` hears that it must end: a signal, or the end of one of its roles.
+//!
+//! Roles that it started are waited for as children; of those that a service manager started it
+//! sees the socket. Must never let the service go on without one of them.
+
+use std::{
+    io,
+    process::Child,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use hotcell_sandbox::channel::Channel;
+use tokio::sync::oneshot;
+
+use crate::roles::Line;
+
+/// One thread for each role, which waits for its end.
+#[derive(Debug)]
+pub(super) struct Watch {
+    threads: Vec<JoinHandle<()>>,
+    lines: Vec<Arc<Line>>,
+}
+
+/// Copies of the sockets of roles that are nobody's children here.
+pub(super) fn lines<const N: usize>(
+    channels: [(&'static str, &Channel); N],
+) -> io::Result<Vec<(&'static str, Line)>> {
+    let copies = channels.map(|(role, channel)| Line::of(channel).map(|line| (role, line)));
+    copies.into_iter().collect()
+}
+
+impl Watch {
+    /// Begins to wait; the receiver gets the name of the first role that ends.
+    pub(super) fn begin(
+        children: Vec<(&'static str, Child)>,
+        lines: Vec<(&'static str, Line)>,
+    ) -> (Self, oneshot::Receiver<&'static str>) {
+        let (sender, receiver) = oneshot::channel();
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let mut watch = Self {
+            threads: Vec::new(),
+            lines: Vec::new(),
+        };
+        let mut add = |role, wait: Box<dyn FnOnce() + Send>| {
+            let sender = Arc::clone(&sender);
+            let thread = std::thread::spawn(move || {
+                wait();
+                let first = sender.lock().ok().and_then(|mut sender| sender.take());
+                if let Some(first) = first {
+                    let _stopped_already = first.send(role);
+                }
+            });
+            watch.threads.push(thread);
+        };
+        for (role, mut child) in children {
+            add(
+                role,
+                Box::new(move || {
+                    let _status = child.wait();
+                }),
+            );
+        }
+        for (role, line) in lines {
+            let line = Arc::new(line);
+            watch.lines.push(Arc::clone(&line));
+            add(role, Box::new(move || line.wait()));
+        }
+        (watch, receiver)
+    }
+
+    /// Waits until all roles have ended; their sockets are closed by now, or are closed here.
+    pub(super) fn end(self) {
+        for line in &self.lines {
+            line.end();
+        }
+        for thread in self.threads {
+            let _reaped = thread.join();
+        }
+    }
+}
+
+/// Waits until somebody wants the service to end.
+pub(super) async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_line_is_told_and_all_lines_are_ended_at_last() {
+        let (first, theirs) = Channel::pair().unwrap();
+        let (second, other) = Channel::pair().unwrap();
+        let lines = lines([("first", &first), ("second", &second)]).unwrap();
+        let (watch, ended) = Watch::begin(Vec::new(), lines);
+        drop(theirs);
+        assert_eq!(ended.await, Ok("first"));
+        watch.end();
+        assert!(other.receive::<u32>().unwrap().is_none());
+        drop((first, second));
+    }
+}
