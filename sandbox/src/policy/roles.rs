@@ -25,6 +25,8 @@ const ROLES: &str = include_str!("../../../policies/roles.toml");
 const KILLED: [&str; 3] = ["execve", "fork", "vfork"];
 /// What is below a cell's floor because a program could be executed from it, which no role can do.
 const HARMLESS: &str = "memfd_create";
+/// Installs filters, of which the one that ends the process is the first; unknown after the last.
+const INSTALLING: &str = "seccomp";
 
 /// A process of the service that lives confined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +141,8 @@ impl RolePolicy {
         })
     }
 
-    /// Programs of the kernel's filter machine; of their results the kernel takes the strictest.
+    /// Programs of the kernel's filter machine, in the order of installation; of their results the
+    /// kernel takes the strictest.
     ///
     /// # Errors
     /// A sentence; never for the built-in rules.
@@ -164,22 +167,22 @@ impl RolePolicy {
             calls.insert(rule.number, refused);
         }
         let allow = SeccompAction::Allow;
-        let mut programs = Vec::new();
+        // With the check of x32 numbers in front; there is no notification in it.
+        let fatal = program(fatal, allow.clone(), SeccompAction::KillProcess)?;
+        let mut programs = vec![notifying(Arch::HOST, fatal)];
         for (errno, rules) in errors {
             programs.push(program(rules, allow.clone(), SeccompAction::Errno(errno))?);
         }
+        // The last one, as nothing can be installed after it.
         let unknown = SeccompAction::Errno(Errno::ENOSYS as u32);
-        programs.push(program(known, unknown, allow.clone())?);
-        // With the check of x32 numbers in front; there is no notification in it.
-        let fatal = program(fatal, allow, SeccompAction::KillProcess)?;
-        programs.push(notifying(Arch::HOST, fatal));
+        programs.push(program(known, unknown, allow)?);
         Ok(programs)
     }
 }
 
 fn fatal_calls() -> impl Iterator<Item = &'static str> {
     let all = floor::NEVER.iter().chain(&KILLED).copied();
-    all.filter(|name| *name != HARMLESS)
+    all.filter(|name| ![HARMLESS, INSTALLING].contains(name))
 }
 
 fn program(

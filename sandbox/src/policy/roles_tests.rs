@@ -49,6 +49,7 @@ fn no_role_has_a_call_of_the_floor_and_each_ends_it_unless_it_is_answered() {
             };
             assert_eq!(call(role, name, [0; 6]), expected, "{role:?}: {name}");
         }
+        assert_eq!(call(role, "seccomp", [0; 6]), errno(Errno::ENOSYS));
         let memory = call(role, "memfd_create", [0, 1, 0, 0, 0, 0]);
         assert_eq!(memory == ALLOW, role == Role::Serve, "{role:?}");
         for name in [
