@@ -112,8 +112,13 @@ pub fn confine(
         source,
     })?;
     restrict_files(&policy, folder, readable)?;
-    for program in &programs {
-        seccomp::install_logged(program).map_err(ConfineError::Seccomp)?;
+    for (program, logged) in &programs {
+        let installed = if logged.0 {
+            seccomp::install_logged(program)
+        } else {
+            seccomp::install(program)
+        };
+        installed.map_err(ConfineError::Seccomp)?;
     }
     check(status)
 }

@@ -88,6 +88,10 @@ pub(crate) enum FolderRights {
     Write,
 }
 
+/// Whether the kernel's log hears of what a program refuses; what a rule answers is no news.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Logged(pub(crate) bool);
+
 /// The rules of one role.
 #[derive(Debug)]
 pub(crate) struct RolePolicy {
@@ -146,7 +150,7 @@ impl RolePolicy {
     ///
     /// # Errors
     /// A sentence; never for the built-in rules.
-    pub(crate) fn programs(&self) -> Result<Vec<BpfProgram>, String> {
+    pub(crate) fn programs(&self) -> Result<Vec<(BpfProgram, Logged)>, String> {
         let mut errors: BTreeMap<u32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
         let mut known = BTreeMap::new();
         let mut fatal: BTreeMap<i64, Vec<SeccompRule>> = fatal_calls()
@@ -169,13 +173,14 @@ impl RolePolicy {
         let allow = SeccompAction::Allow;
         // With the check of x32 numbers in front; there is no notification in it.
         let fatal = program(fatal, allow.clone(), SeccompAction::KillProcess)?;
-        let mut programs = vec![notifying(Arch::HOST, fatal)];
+        let mut programs = vec![(notifying(Arch::HOST, fatal), Logged(true))];
         for (errno, rules) in errors {
-            programs.push(program(rules, allow.clone(), SeccompAction::Errno(errno))?);
+            let answers = program(rules, allow.clone(), SeccompAction::Errno(errno))?;
+            programs.push((answers, Logged(false)));
         }
         // The last one, as nothing can be installed after it.
         let unknown = SeccompAction::Errno(Errno::ENOSYS as u32);
-        programs.push(program(known, unknown, allow)?);
+        programs.push((program(known, unknown, allow)?, Logged(true)));
         Ok(programs)
     }
 }
