@@ -33,11 +33,18 @@
 //! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
+//! | `sign` | always, for `serve` | the log's keys, its own last head, the anchor; own user | `serve`: size, root and a consistency proof |
 //! | the cell's init | one per cell | nothing after exec | nobody |
 //!
-//! The log's keys are behind [`log::signer::Signer`], in the process of `serve`.
+//! What each of them may do beyond that is data, with a reason for each rule: `policies/build.toml`
+//! for cells, `policies/roles.toml` for `serve`, `fetch`, `sign` and `relay`
+//! ([`hotcell_sandbox::privilege::confine`]: Landlock, a list of system calls, no capability; read
+//! back from the kernel). `hotcell build` itself is a person's program and keeps a person's power.
+//! Either `serve` starts the roles, or a service manager does, one unit each ([`roles::connect`],
+//! `packaging/systemd`). The messages between them, with version and maxima: [`roles`].
 //!
 //! ```text
+//!    sign ◀─ (size, root) ─┐
 //!  public ── HTTP ──▶ serve ──▶ supervise ──▶ cell (go, compile, asm, link)
 //!                       │           └──────▶ relay ◀── HTTP ──┘  │ one file
 //!                       └─▶ fetch ◀──────────── session ─┘ ◀─────┘
@@ -52,9 +59,10 @@
 //! | module proxy, or whoever is before it | hashes come from the checksum database; the bytes hashed are the bytes used | it can refuse, and it sees what is asked |
 //! | visitor, web page in a visitor's browser | parsing once, limits, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
-//! | compromised `relay` | an empty network namespace, no file but the cell's output; `fetch` keeps the closure | it chooses the artifact of its own build; it has no system call filter yet |
-//! | compromised `fetch` | it cannot reach database, log or keys; SDKs are hashed again by the supervisor | it can lie about modules; it sees the host's file system as nobody |
-//! | compromised `serve` | it cannot change an SDK, a frozen cache or a policy | it can lie in its own log and stop service |
+//! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
+//! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
+//! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
 //! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
 //!
@@ -73,6 +81,10 @@
 //!   the result ([`hotcell_sandbox::wire::Report`]).
 //! - Nothing is answered before it is durable; the log signs after the commit, never before
 //!   ([`log`]).
+//! - Two roots for one size are never signed: `sign` builds every text itself, remembers before it
+//!   signs, and anchors nothing but the head that it signed last ([`log::sign`]).
+//! - No process of the service but the supervisor starts a program, enters a namespace or reads
+//!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
 //! - Every queue, text, file and wait has a maximum.
 

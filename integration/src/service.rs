@@ -136,7 +136,9 @@ impl Place {
             .arg("serve")
             .arg("--data")
             .arg(self.folder.join("data"));
-        command.arg("--sign-dir").arg(self.folder.join("sign"));
+        if !more.contains(&"--roles") {
+            command.arg("--sign-dir").arg(self.folder.join("sign"));
+        }
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(more);

@@ -72,7 +72,7 @@ pub(super) struct Serve {
     policies: Option<PathBuf>,
     /// Connect to roles that a service manager starts, by the sockets supervise, fetch and sign in
     /// this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sign_dir", "require_limits"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "sign_dir")]
     roles: Option<PathBuf>,
 }
 

@@ -452,6 +452,48 @@ async fn a_disk_that_fails_for_a_while_fences_the_log_until_it_is_mended() {
     assert_eq!(audit(&log).size, 5);
 }
 
+/// The role `sign` in a thread of its own; the second channel can end it.
+fn role(folder: &Folder) -> (Channel, Channel, std::thread::JoinHandle<()>) {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let copy = std::os::fd::AsFd::as_fd(&ours)
+        .try_clone_to_owned()
+        .unwrap();
+    let path = folder.sign();
+    let thread = std::thread::spawn(move || drop(sign::role::run(&theirs, &path)));
+    (ours, Channel::from(copy), thread)
+}
+
+#[tokio::test]
+async fn a_log_whose_signer_dies_is_fenced_at_once_and_goes_on_after_a_restart() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.sign()).unwrap();
+    let (channel, end, thread) = role(&folder);
+    let log = Log::open_remote(&folder.config(), channel, "log.example.org").unwrap();
+    log.append(entry(0)).await.unwrap();
+    let envelope = log.envelope(b"{}").unwrap();
+    assert!(provenance::open(&envelope, &log.statement_key().unwrap()).is_ok());
+    end.send(&"garbage", &[]).unwrap();
+    thread.join().unwrap();
+    assert!(matches!(
+        log.append(entry(1)).await,
+        Err(AppendError::Unknown)
+    ));
+    assert!(matches!(log.health(), Health::Fenced { why, .. } if why.contains("is gone")));
+    assert!(log.envelope(b"{}").is_err());
+    assert_eq!(audit(&log).size, 3, "what was published is still read");
+    let key = log.verifier_key().to_owned();
+    drop((log, end));
+
+    let (channel, end, thread) = role(&folder);
+    let log = Log::open_remote(&folder.config(), channel, "log.example.org").unwrap();
+    assert!(healthy(&log), "{:?}", log.health());
+    assert_eq!(log.verifier_key(), key);
+    log.append(entry(1)).await.unwrap();
+    assert_eq!(audit(&log).size, 5);
+    drop((log, end));
+    thread.join().unwrap();
+}
+
 #[test]
 fn envelopes_are_signed_by_the_key_in_leaf_0() {
     let folder = Folder::new();

@@ -213,7 +213,7 @@ fn a_kill_during_appends_loses_no_answered_record() {
 fn when_one_role_is_killed_the_service_ends_whole() {
     let folder = paths::scratch("kill");
     let place = Place::new(folder.path(), fake::shared());
-    for role in ["supervise", "fetch"] {
+    for role in ["supervise", "fetch", "sign"] {
         let mut service = place.serve(&[]);
         let below = host::descendants(service.pid());
         let found = below.iter().find(|process| {

@@ -21,6 +21,7 @@ mod known_sums;
 mod limits;
 mod pgo;
 mod plan;
+mod roles;
 mod rootless;
 mod selftest;
 mod sentences;
