@@ -27,13 +27,27 @@ pub struct Known {
     pub sum: String,
 }
 
-/// All rows on Go 1.21 and newer, the oldest release that is built.
+/// All rows on Go 1.21 and newer, whose SDKs are used as they are.
 pub fn rows() -> Vec<Known> {
+    all().filter(|row| minor(&row.goversion) >= 21).collect()
+}
+
+/// All rows on older Go.
+pub fn old_rows() -> Vec<Known> {
+    all().filter(|row| minor(&row.goversion) < 21).collect()
+}
+
+/// One program with the newest release of each old line, made by the SDK's own go command where a C
+/// library is at hand: `go get` or `go install -trimpath -ldflags=-buildid=` with `CGO_ENABLED=0`
+/// and `GO19CONCURRENTCOMPILATION=0`.
+pub fn bare_rows() -> Vec<Known> {
+    serde_json::from_str(include_str!("../data/old-sums.json")).expect("old-sums.json parses")
+}
+
+fn all() -> impl Iterator<Item = Known> {
     let text = include_str!("../data/known-sums.json");
     let rows: Vec<Known> = serde_json::from_str(text).expect("known-sums.json parses");
     rows.into_iter()
-        .filter(|row| minor(&row.goversion) >= 21)
-        .collect()
 }
 
 fn minor(go: &str) -> u32 {

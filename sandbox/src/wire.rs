@@ -86,7 +86,11 @@ pub struct CellRequest {
 pub enum Job {
     /// `go build std` with the flags of a build; its cache is frozen when it succeeds.
     Std,
-    /// `go install` of one package at one version.
+    /// The static go command of an SDK before Go 1.21, whose own is linked dynamically; or, in the
+    /// SDK of [`crate::supervisor::DRIVER_GO`], the one that makes all of these. Kept as a tree when
+    /// it succeeds.
+    Command,
+    /// `go install` of one package at one version, before Go 1.18 `go get`.
     Install {
         /// Import path of the package, such as `filippo.io/age/cmd/age`.
         package: String,
@@ -226,11 +230,12 @@ pub struct PolicyName {
 /// A tree of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
-    /// `sdk/<hex>` or `std/<hex>`.
+    /// `sdk/<hex>`, `std/<hex>` or `go/<hex>`.
     pub name: String,
-    /// What it is, for people: `go1.26.8`, `go1.26.8 windows/amd64`.
+    /// What it is, for people: `go1.26.8`, `go1.26.8 windows/amd64`, `go1.17.13 go command`.
     pub title: String,
-    /// Its `h1:` for an SDK; the SHA-256 of its manifest for a frozen cache.
+    /// Its `h1:` for an SDK; the SHA-256 of its manifest for a frozen cache, of the program for a go
+    /// command.
     pub digest: String,
     /// Bytes on disk.
     pub bytes: u64,

@@ -14,7 +14,7 @@ use hotcell_sandbox::wire::{CellRequest, Ending, Job, NotInForce, Report};
 use tokio::sync::mpsc;
 
 use super::{
-    Built, Failure, Phase, Progress,
+    Built, Failure, FailureClass, Phase, Progress,
     cell::{self, Clocks, GATE_ALARM, Outcome, Work},
     ending,
     fetching::Fetch,
@@ -26,6 +26,11 @@ use crate::{
     relay::wire::Order,
     spec::{BuildKey, GoVersion, ModuleVersion, Target, Variant},
 };
+
+/// Name of the policy of builds.
+const BUILD: &str = "build";
+/// Name of its difference for Go before 1.21.
+const LEGACY: &str = "legacy-go";
 
 /// The policy that builds run under.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ struct Inner {
     supervise: Arc<Supervise>,
     fetch: Arc<Fetch>,
     policy: EnginePolicy,
+    /// Takes its place for Go before 1.21.
+    legacy: Option<EnginePolicy>,
     ready: Ready,
     /// `h1:` of every SDK in the store, by release.
     sdks: Arc<Mutex<HashMap<GoVersion, String>>>,
@@ -101,6 +108,7 @@ impl Engine {
         let Inner {
             supervise,
             fetch,
+            legacy,
             ready,
             sdks,
             making,
@@ -111,6 +119,7 @@ impl Engine {
             supervise: Arc::clone(supervise),
             fetch: Arc::clone(fetch),
             policy,
+            legacy: legacy.clone(),
             ready: ready.clone(),
             sdks: Arc::clone(sdks),
             making: Arc::clone(making),
@@ -137,10 +146,17 @@ impl Engine {
             .collect();
         let nowhere = memfd_create("nowhere", MFdFlags::MFD_CLOEXEC)
             .map_err(|error| SuperviseError::Refused(format!("cannot make a file: {error}")))?;
+        let legacy = ready.policies.iter().find(|known| known.name == LEGACY);
+        let legacy = legacy.map(|known| EnginePolicy {
+            sha256: known.sha256.clone(),
+            name: known.name.clone(),
+            ..policy
+        });
         Ok(Self(Arc::new(Inner {
             supervise,
             fetch,
             policy,
+            legacy,
             ready,
             sdks: Arc::new(Mutex::new(sdks)),
             making: Arc::default(),
@@ -158,6 +174,22 @@ impl Engine {
     #[must_use]
     pub fn policy(&self) -> &EnginePolicy {
         &self.0.policy
+    }
+
+    /// The policy that builds with a release run under: the policy of builds has a difference for
+    /// Go before 1.21; a policy that a person has chosen is used for all.
+    ///
+    /// # Errors
+    /// When the supervisor was started without that difference.
+    pub fn policy_for(&self, go: GoVersion) -> Result<&EnginePolicy, Failure> {
+        if go >= GoVersion::STATIC_SINCE || self.0.policy.name != BUILD {
+            return Ok(&self.0.policy);
+        }
+        self.0.legacy.as_ref().ok_or_else(|| {
+            let sentence = format!("{go} needs the policy `{LEGACY}`, which is not there");
+            let remedy = "add it to the folder of policies";
+            ending::failure("no_policy", FailureClass::CannotBuild, sentence, remedy)
+        })
     }
 
     /// The supervisor, for what concerns its store.
@@ -199,8 +231,10 @@ impl Engine {
         artifact: &File,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Built, Failure> {
+        let policy = self.policy_for(key.go)?;
         let begin = Instant::now();
         let h1 = self.sdk(key.go, progress).await?;
+        self.go_command(key.go, &h1, progress).await?;
         let sdk_ms = millis(begin.elapsed());
         let warnings = self.exists(&key.module).await?;
         let begin = Instant::now();
@@ -238,14 +272,14 @@ impl Engine {
         }
         let outcome = outcome?;
         let Some((sha256, size)) = outcome.gated else {
-            return Err(outcome.into_failure(&self.0.policy.name));
+            return Err(outcome.into_failure(&policy.name));
         };
         Ok(Built {
             sha256,
             size,
             modules: outcome.served,
             sdk_h1: h1,
-            cell: cell::summary(&self.0.policy.name, "success", &outcome.report),
+            cell: cell::summary(&policy.name, "success", &outcome.report),
             timings_ms: vec![
                 (Phase::Sdk, sdk_ms),
                 (Phase::StandardLibrary, std_ms),
@@ -287,6 +321,7 @@ impl Engine {
         progress: &mpsc::Sender<Progress>,
     ) -> Result<ProgramRun, Failure> {
         let h1 = self.sdk(request.go, progress).await?;
+        self.go_command(request.go, &h1, progress).await?;
         self.standard_library(request.go, &h1, Target::HOST, progress)
             .await?;
         let root = request.root.map(|module| Member {
@@ -348,14 +383,15 @@ impl Engine {
         job: Job,
         frozen: bool,
     ) -> Result<Outcome, Failure> {
+        let policy = self.policy_for(go)?;
         let clocks = Clocks {
-            silence: self.0.policy.silence,
-            output_bytes_max: self.0.policy.output_bytes_max,
+            silence: policy.silence,
+            output_bytes_max: policy.output_bytes_max,
             strict: !matches!(job, Job::Program { .. }),
         };
         let make = |cell| CellRequest {
             cell,
-            policy: self.0.policy.sha256.clone(),
+            policy: policy.sha256.clone(),
             sdk: h1.to_owned(),
             go: go.to_string(),
             goos: target.goos().to_owned(),

@@ -1,8 +1,12 @@
-//! What a build needs before it can begin: an SDK and a frozen standard library in the store.
+//! What a build needs before it can begin: an SDK, its go command where the SDK's own cannot run in
+//! a cell, and a frozen standard library in the store.
 
 use std::os::fd::AsFd;
 
-use hotcell_sandbox::wire::{Ending, Job};
+use hotcell_sandbox::{
+    supervisor::DRIVER_GO,
+    wire::{Ending, Job},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -23,9 +27,10 @@ impl Engine {
         go: GoVersion,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<String, Failure> {
-        if go < GoVersion::OLDEST_BUILT {
-            let sentence = format!("{go} is not yet built here: the oldest is go1.21.0");
-            let remedy = "choose go1.21.0 or newer";
+        let oldest = GoVersion::OLDEST_LOGGED;
+        if go < oldest {
+            let sentence = format!("{go} is not built here: the oldest is {oldest}");
+            let remedy = "choose a newer release; hotcell toolchain list --all shows them";
             return Err(ending::failure(
                 "go_too_old",
                 FailureClass::CannotBuild,
@@ -77,6 +82,58 @@ impl Engine {
         Ok(h1)
     }
 
+    /// Makes sure that an SDK has a go command that runs in a cell: before Go 1.21 one is made from
+    /// its source, by a go command that is made for this from a newer SDK.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is not the one that is pinned.
+    pub async fn go_command(
+        &self,
+        go: GoVersion,
+        h1: &str,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        if go >= GoVersion::STATIC_SINCE || self.has(&command_title(go)).await? {
+            return Ok(());
+        }
+        let driver = GoVersion::parse(DRIVER_GO).map_err(|error| cell::internal(&error))?;
+        if !self.has(&command_title(driver)).await? {
+            let h1 = self.sdk(driver, progress).await?;
+            self.make_command(driver, &h1, progress).await?;
+        }
+        self.make_command(go, h1, progress).await
+    }
+
+    async fn make_command(
+        &self,
+        go: GoVersion,
+        h1: &str,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        let making = self.making(&format!("command {go}"));
+        let _one_at_a_time = making.lock().await;
+        if self.has(&command_title(go)).await? {
+            return Ok(());
+        }
+        // A part of getting the SDK ready, also for those who watch.
+        let _full = progress.try_send(Progress::Phase { phase: Phase::Sdk });
+        let work = self.work(None, None, None, progress);
+        let outcome = self
+            .cell(work, go, h1, Target::HOST, Job::Command, false)
+            .await?;
+        match outcome.ending {
+            Ending::Success => Ok(()),
+            _ => Err(outcome.into_failure(&self.policy_for(go)?.name)),
+        }
+    }
+
+    /// Whether the store has a tree of this title.
+    async fn has(&self, title: &str) -> Result<bool, Failure> {
+        let trees = self.supervise().trees().await;
+        let trees = trees.map_err(|error| cell::supervisor(&error))?;
+        Ok(trees.iter().any(|tree| tree.title == title))
+    }
+
     /// Makes sure that the frozen standard library of an SDK and target is in the store.
     pub(super) async fn standard_library(
         &self,
@@ -87,15 +144,9 @@ impl Engine {
     ) -> Result<(), Failure> {
         let making = self.making(&format!("std {go} {target}"));
         let _one_at_a_time = making.lock().await;
-        let title = format!("{go} {}/{}", target.goos(), target.goarch());
-        let trees = self
-            .supervise()
-            .trees()
-            .await
-            .map_err(|e| cell::supervisor(&e))?;
-        if trees
-            .iter()
-            .any(|tree| tree.name.starts_with("std/") && tree.title == title)
+        if self
+            .has(&format!("{go} {}/{}", target.goos(), target.goarch()))
+            .await?
         {
             return Ok(());
         }
@@ -106,7 +157,7 @@ impl Engine {
         let outcome = self.cell(work, go, h1, target, Job::Std, false).await?;
         match outcome.ending {
             Ending::Success => Ok(()),
-            _ => Err(outcome.into_failure(&self.policy().name)),
+            _ => Err(outcome.into_failure(&self.policy_for(go)?.name)),
         }
     }
 
@@ -124,6 +175,11 @@ impl Engine {
         self.sdks().retain(|_, h1| Some(&*h1) != digest.as_ref());
         Ok(())
     }
+}
+
+/// What the supervisor calls the go command that was made from an SDK.
+fn command_title(go: GoVersion) -> String {
+    format!("{go} go command")
 }
 
 /// A release that does not exist deserves another sentence than a module that does not exist.

@@ -75,7 +75,8 @@ impl Build {
                 (None, None) => return Err(Stop::new(Stop::USAGE, "name what to build")),
             };
             if let Some((lock, _)) = &locked {
-                lock.check("the policy", &lock.policy_sha256, &engine.policy().sha256)?;
+                let policy = engine.policy_for(key.go)?;
+                lock.check("the policy", &lock.policy_sha256, &policy.sha256)?;
             }
             let path = self
                 .output

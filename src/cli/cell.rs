@@ -72,7 +72,7 @@ impl Run {
             let result = engine.program(request, &sender).await;
             drop(sender);
             let _ended = shown.await;
-            show(result?, engine.policy(), self.json)
+            show(result?, engine.policy_for(go)?, self.json)
         })
     }
 }

@@ -17,8 +17,8 @@ impl GoVersion {
         minor: 13,
         patch: 3,
     };
-    /// Oldest release that a cell can run: before it, `bin/go` is dynamically linked.
-    pub const OLDEST_BUILT: Self = Self {
+    /// From this release on `bin/go` is static and runs in a cell as it is.
+    pub const STATIC_SINCE: Self = Self {
         minor: 21,
         patch: 0,
     };
@@ -173,6 +173,6 @@ mod tests {
     fn releases_are_ordered_by_number() {
         let v = |t| GoVersion::parse(t).unwrap();
         assert!(v("go1.9") < v("go1.13.3") && v("go1.26.10") > v("go1.26.9"));
-        assert!(GoVersion::OLDEST_LOGGED < GoVersion::OLDEST_BUILT);
+        assert!(GoVersion::OLDEST_LOGGED < GoVersion::STATIC_SINCE);
     }
 }

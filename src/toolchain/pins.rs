@@ -22,7 +22,11 @@ pub fn pinned(version: &str) -> Option<H1> {
 
 fn parse(text: &str) -> Option<BTreeMap<String, H1>> {
     let table: BTreeMap<String, BTreeMap<String, String>> = toml::from_str(text).ok()?;
-    let pins = table.get("h1").filter(|_| table.len() == 1)?;
+    // The supervisor reads the other table: go commands made from SDKs.
+    let known = table
+        .keys()
+        .all(|key| matches!(key.as_str(), "h1" | "go_command"));
+    let pins = table.get("h1").filter(|_| known)?;
     pins.iter()
         .map(|(version, h1)| Some((version.clone(), H1::parse(h1).ok()?)))
         .collect()
@@ -59,6 +63,7 @@ mod tests {
     #[test]
     fn one_release_of_each_line_is_pinned() {
         for go in [
+            "1.13.15", "1.14.15", "1.15.15", "1.16.15", "1.17.13", "1.18.10", "1.19.13", "1.20.14",
             "1.21.0", "1.22.12", "1.23.12", "1.24.13", "1.25.4", "1.26.8", "1.27.4",
         ] {
             assert!(
@@ -67,5 +72,15 @@ mod tests {
             );
         }
         assert_eq!(pinned("v0.0.1-go1.99.0.linux-amd64"), None);
+    }
+
+    #[test]
+    fn the_sdk_of_the_driver_is_pinned_to_what_the_supervisor_takes() {
+        let driver = format!(
+            "v0.0.1-{}.linux-amd64",
+            hotcell_sandbox::supervisor::DRIVER_GO
+        );
+        let pin = pinned(&driver).unwrap().to_string();
+        assert_eq!(pin, hotcell_sandbox::supervisor::DRIVER_H1);
     }
 }

@@ -8,7 +8,7 @@ use hotcell_integration::{
 };
 
 /// Builds one row and compares all that is known of it.
-fn check(place: &Place, row: &Known, cold: bool) {
+pub(crate) fn check(place: &Place, row: &Known, cold: bool) {
     let title = row.title();
     let folder = paths::scratch("known");
     let output = folder.path().join("binary");

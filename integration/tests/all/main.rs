@@ -19,6 +19,7 @@ mod kill;
 mod kill_anywhere;
 mod known_sums;
 mod limits;
+mod old_go;
 mod pgo;
 mod plan;
 mod roles;

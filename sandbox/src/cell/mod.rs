@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     pub(crate) programs: Programs,
     /// The SDK as a detached mount.
     pub(crate) sdk: OwnedFd,
+    /// A go command to lie over the SDK's own, as a detached mount.
+    pub(crate) command: Option<OwnedFd>,
+    /// Files to be written below the home: path and content.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
     /// The frozen standard library as a detached mount.
     pub(crate) frozen: Option<OwnedFd>,
     /// `/dev/null` as a detached mount.

@@ -113,6 +113,9 @@ pub(crate) fn attributes(policy: &Policy, kind: PlaceKind) -> Attributes {
 pub(super) fn places(plan: &Plan) -> Result<Folders, String> {
     // Detached mounts from outside come with their attributes: the supervisor has set them.
     attach(plan.sdk.as_fd(), place::SDK)?;
+    if let Some(command) = &plan.command {
+        mount::attach(command.as_fd(), c"/sdk/bin/go").at(place::GO)?;
+    }
     folder("/dev", 0o755)?;
     write(place::NULL, b"")?;
     mount::attach(plan.null.as_fd(), c"/dev/null").at(place::NULL)?;
@@ -145,6 +148,12 @@ fn scratch(plan: &Plan) -> Result<(), String> {
         folder(path, 0o755)?;
     }
     write(&format!("{}/mode", TELEMETRY.0), TELEMETRY.1.as_bytes())?;
+    for (path, content) in &plan.files {
+        let path = format!("{}/{path}", place::HOME);
+        let (parent, _) = path.rsplit_once('/').expect("it has a slash");
+        folder(parent, 0o755)?;
+        write(&path, content)?;
+    }
     cache(plan)
 }
 

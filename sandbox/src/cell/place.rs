@@ -4,7 +4,7 @@
 use crate::policy::PlaceKind;
 
 /// Every kind of mount, its word in the policy language, and its path.
-pub(crate) const ALL: [(PlaceKind, &str, &str); 7] = [
+pub(crate) const ALL: [(PlaceKind, &str, &str); 8] = [
     (PlaceKind::Root, "root", "/"),
     (PlaceKind::Sdk, "sdk", SDK),
     (PlaceKind::Home, "home", HOME),
@@ -12,6 +12,7 @@ pub(crate) const ALL: [(PlaceKind, &str, &str); 7] = [
     (PlaceKind::Cache, "cache", CACHE),
     (PlaceKind::Null, "null", NULL),
     (PlaceKind::Program, "program", PROGRAM),
+    (PlaceKind::Command, "command", GO),
 ];
 
 /// `GOROOT`

@@ -150,15 +150,20 @@ fn whole(arch: Arch, blame: &Blame<'_>, text: &str, file: File) -> Result<Policy
     })
 }
 
-/// A difference may add calls and paths and change limits; all else is its base's.
+/// A difference may add calls, paths and kinds of places, and change limits; all else is its base's.
 fn difference(
     blame: &Blame<'_>,
     text: &str,
     file: File,
     base: Policy,
 ) -> Result<Policy, PolicyError> {
-    if !file.namespace.is_empty() || !file.place.is_empty() || file.landlock.is_some() {
-        return Err(blame.wrong("base", "a difference adds calls, paths and limits only"));
+    if !file.namespace.is_empty() || file.landlock.is_some() {
+        let why = "a difference adds calls, paths, places and limits only";
+        return Err(blame.wrong("base", why));
+    }
+    let added = places(blame, &file.place)?;
+    if added.iter().any(|place| base.place(place.kind).is_some()) {
+        return Err(blame.wrong("base", "a difference changes no place"));
     }
     let arch = base.arch;
     let known = base.calls.iter().map(|rule| rule.number).collect();
@@ -170,6 +175,7 @@ fn difference(
     for (key, item) in file.limits {
         set_limit(blame, &mut policy.limits, &key, &item)?;
     }
+    policy.places.extend(added);
     policy.paths.extend(paths(arch, blame, file.path)?);
     policy.calls.extend(calls(arch, blame, &file.call, &known)?);
     Ok(policy)

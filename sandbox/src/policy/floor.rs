@@ -146,6 +146,12 @@ pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
             return below(format!("no place of kind {kind:?}"));
         }
     }
+    if policy
+        .place(PlaceKind::Command)
+        .is_some_and(|place| !place.read_only)
+    {
+        return below("the go command could be written".to_owned());
+    }
     if let Some(rule) = policy.calls.iter().find(|rule| is_below(policy.arch, rule)) {
         let name = table::name_on(policy.arch, rule.number);
         return below(format!("it allows `{name}`"));

@@ -34,6 +34,7 @@ pub const POLICIES_MAX: usize = 64;
 
 const BUILD: &str = include_str!("../../../policies/build.toml");
 const PROBE: &str = include_str!("../../../policies/probe.toml");
+const LEGACY_GO: &str = include_str!("../../../policies/legacy-go.toml");
 
 /// Why a policy is not one.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,7 @@ pub(crate) enum PlaceKind {
     Cache,
     Null,
     Program,
+    Command,
 }
 
 /// A mount of the cell; `nosuid` and `nodev` go without saying.
@@ -292,6 +294,15 @@ impl Policy {
         Self::parse("probe", PROBE).expect("the built-in policy is valid")
     }
 
+    /// The policy for builds with Go before 1.21 that is compiled in.
+    ///
+    /// # Panics
+    /// Never: a test compiles it.
+    #[must_use]
+    pub fn legacy_go() -> Self {
+        Self::parse("legacy-go", LEGACY_GO).expect("the built-in policy is valid")
+    }
+
     /// File name without `.toml`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -355,7 +366,7 @@ impl Policy {
 /// The policies that are compiled in.
 #[must_use]
 pub fn builtin() -> Vec<Policy> {
-    vec![Policy::build(), Policy::probe()]
+    vec![Policy::build(), Policy::probe(), Policy::legacy_go()]
 }
 
 /// SHA-256 as 64 hex digits.

@@ -9,6 +9,7 @@
 //! Must never chown and rename what somebody else wrote: the writer's descriptor would stay good.
 
 mod adopt;
+mod command;
 mod copy;
 mod freeze;
 mod hash1;
@@ -35,6 +36,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use adopt::adopt;
+pub(crate) use command::command;
 pub(crate) use freeze::freeze;
 pub(crate) use hash1::digest_hex;
 pub(crate) use quarantine::{known as known_put_away, put_away, remove as remove_put_away};
@@ -96,13 +98,17 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
 pub(crate) enum Kind {
     Sdk,
     Std,
+    Go,
 }
 
 impl Kind {
+    const ALL: [Self; 3] = [Self::Sdk, Self::Std, Self::Go];
+
     fn word(self) -> &'static str {
         match self {
             Self::Sdk => "sdk",
             Self::Std => "std",
+            Self::Go => "go",
         }
     }
 }
@@ -131,12 +137,18 @@ impl Name {
         }
     }
 
+    /// The go command that was made from an SDK, by a recipe.
+    pub(crate) fn go(h1: &str, recipe: &str) -> Self {
+        Self {
+            kind: Kind::Go,
+            hex: sha256_hex(format!("{h1}\n{recipe}\n").as_bytes()),
+        }
+    }
+
     /// Reads back what `Display` writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (kind, digits) = text.split_once('/')?;
-        let kind = [Kind::Sdk, Kind::Std]
-            .into_iter()
-            .find(|known| known.word() == kind)?;
+        let kind = Kind::ALL.into_iter().find(|known| known.word() == kind)?;
         let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (digits.len() == 64 && digits.bytes().all(lower)).then(|| Self {
             kind,
@@ -208,7 +220,7 @@ pub(crate) fn open_here() -> Result<Presence, StoreError> {
 }
 
 fn make_folders(alone: bool) -> Result<(), StoreError> {
-    for kind in schedule::KINDS {
+    for kind in Kind::ALL {
         let folder = kind.word();
         DirBuilder::new()
             .recursive(true)
@@ -261,12 +273,16 @@ pub(crate) fn header(name: &Name) -> Option<Header> {
     folder.then(|| serde_json::from_str(&line).ok()).flatten()
 }
 
-/// A detached, read-only mount of a tree, and a note that it was used now.
+/// A detached, read-only mount of a tree, and a note that it was used now. Of a go command the one
+/// file of its tree is shown.
 pub(crate) fn mount(name: &Name, attributes: Attributes) -> Result<OwnedFd, StoreError> {
-    let path = name.folder();
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let folder = open(&path, flags, Mode::empty()).at(&path)?;
-    let detached = mount::clone_tree(folder.as_fd(), c"").at(&path)?;
+    let (path, kind) = match name.kind {
+        Kind::Go => (name.folder().join(command::FILE), OFlag::empty()),
+        Kind::Sdk | Kind::Std => (name.folder(), OFlag::O_DIRECTORY),
+    };
+    let flags = kind | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let source = open(&path, flags, Mode::empty()).at(&path)?;
+    let detached = mount::clone_tree(source.as_fd(), c"").at(&path)?;
     let wanted = attributes.and(Attributes::READ_ONLY);
     mount::restrict(detached.as_fd(), wanted).at(&path)?;
     mark_used(name)?;
@@ -287,7 +303,7 @@ fn mark(name: &Name, extension: &str) -> Result<(), StoreError> {
 /// Names of all that has a manifest, readable or not.
 fn names() -> Result<Vec<Name>, StoreError> {
     let mut all = Vec::new();
-    for kind in schedule::KINDS {
+    for kind in Kind::ALL {
         let folder = kind.word();
         for entry in fs::read_dir(folder).at(folder)? {
             let path = entry.at(folder)?.path();
@@ -308,7 +324,7 @@ fn marked(name: &Name, extension: &str) -> u64 {
 /// All trees, those that were put away last.
 pub(crate) fn trees() -> Result<Vec<Tree>, StoreError> {
     let mut all = Vec::new();
-    for kind in schedule::KINDS {
+    for kind in Kind::ALL {
         let folder = kind.word();
         for entry in fs::read_dir(folder).at(folder)? {
             let entry = entry.at(folder)?;
@@ -334,6 +350,15 @@ pub(crate) fn trees() -> Result<Vec<Tree>, StoreError> {
     }
     all.append(&mut quarantine::list()?);
     Ok(all)
+}
+
+/// One file of an SDK that was adopted.
+pub(crate) fn read_file(name: &Name, path: &str, bytes_max: u64) -> Result<String, StoreError> {
+    let path = name.folder().join(path);
+    let mut text = String::new();
+    let file = File::open(&path).at(&path)?;
+    file.take(bytes_max).read_to_string(&mut text).at(&path)?;
+    Ok(text)
 }
 
 /// Deletes a tree that no cell uses.
@@ -371,6 +396,8 @@ mod tests {
     #[test]
     fn names_print_back_to_themselves() {
         let name = Name::std("h1:x", "linux", "amd64", "-trimpath");
+        assert_eq!(Name::parse(&name.to_string()), Some(name));
+        let name = Name::go("h1:x", "recipe");
         assert_eq!(Name::parse(&name.to_string()), Some(name));
         for text in ["", "sdk/", "sdk/..", "std/0", "other/0", "/sdk", "sdk"] {
             assert_eq!(Name::parse(text), None, "{text}");

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{CHECKED, Kind, Name, StoreError, delete, mark, names, seconds};
+use super::{CHECKED, Name, StoreError, delete, mark, names, seconds};
 
 /// Every tree is read so often. A day bounds how long a change by a disk or a bug goes unseen, at
 /// the price of reading some 500 MB a day for each release and target.
@@ -44,9 +44,6 @@ pub(crate) fn due(now: SystemTime) -> Result<Option<Name>, StoreError> {
 fn is_due(checked_s: u64, now_s: u64) -> bool {
     checked_s > now_s || now_s - checked_s >= CHECK_EVERY.as_secs()
 }
-
-/// Kinds in the order of what their corruption spoils.
-pub(super) const KINDS: [Kind; 2] = [Kind::Sdk, Kind::Std];
 
 #[cfg(test)]
 mod tests {

@@ -21,7 +21,7 @@ use super::{
 
 /// A tree in the making, deleted again unless it is published.
 pub(super) struct Staged {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Staged {

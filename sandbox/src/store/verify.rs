@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     direct::{Reader, Uncached},
-    policy::sha256_hex,
+    policy::{hex, sha256_hex},
     wire::Check,
 };
 
@@ -141,9 +141,10 @@ impl Walk {
         let digest = match name.kind {
             Kind::Sdk => hash1::hash1(&adopt::prefix(&header.title), &all),
             Kind::Std => sha256_hex(lines(&mut all).as_bytes()),
+            Kind::Go => all.first().map_or_else(String::new, |go| hex(&go.sha256)),
         };
         let named =
-            name.kind == Kind::Std || hash1::digest_hex(&digest).as_ref() == Some(&name.hex);
+            name.kind != Kind::Sdk || hash1::digest_hex(&digest).as_ref() == Some(&name.hex);
         if digest != header.digest || !named {
             return differs(title, "does not have the hash that it had");
         }

@@ -50,7 +50,7 @@ pub(super) enum Phase {
     Leaving,
     /// The job runs.
     Running,
-    /// No process is left; its cache is being frozen.
+    /// No process is left; what it has made is being copied.
     Freezing,
     /// The last reply was given; the relay may still live.
     Over,
@@ -68,8 +68,8 @@ pub(super) struct Cell {
     pub(super) relay: Option<Relay>,
     /// What the relay gets once the listener exists.
     pub(super) waiting: Option<(Descriptors, OwnedFd)>,
-    /// The build cache, kept open for freezing.
-    pub(super) cache: Option<OwnedFd>,
+    /// The folder whose content is to be kept when the job succeeds.
+    pub(super) kept: Option<OwnedFd>,
     /// Its control group, where the host has them.
     pub(super) group: Option<Group>,
     /// What it uses, from the moment that its scratch file system is there.
@@ -118,7 +118,7 @@ impl Cell {
             notify: None,
             relay: None,
             waiting: Some((descriptors, output)),
-            cache: None,
+            kept: None,
             group: None,
             watch: None,
             asked,
@@ -263,7 +263,7 @@ impl Cell {
     }
 
     /// The first process is dead, and with it all others: the kernel has reaped them before.
-    /// Tells how it ended, unless its cache has to be frozen first.
+    /// Tells how it ended, unless what it has made has to be kept first.
     pub(super) fn on_exit(&mut self) -> Option<Reply> {
         self.pidfd = None;
         self.talk = None;
@@ -282,7 +282,7 @@ impl Cell {
                 error: error.to_string(),
             },
         };
-        if ending == Ending::Success && self.cache.is_some() {
+        if ending == Ending::Success && self.kept.is_some() {
             self.phase = Phase::Freezing;
             return None;
         }
@@ -292,7 +292,7 @@ impl Cell {
     /// The last reply.
     pub(super) fn finish(&mut self, ending: Ending) -> Reply {
         let now = Instant::now();
-        self.cache = None;
+        self.kept = None;
         if let Some(watch) = self.watch.take() {
             (
                 self.report.scratch_peak_bytes,

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 
-use super::request::Order;
+use super::{legacy, request::Order};
 use crate::{cell::place, sys::process::Exec, wire::Job};
 
 /// What the standard library is compiled with; part of a frozen cache's name. A change of the
@@ -12,6 +12,8 @@ use crate::{cell::place, sys::process::Exec, wire::Job};
 pub(super) const STD_FLAGS: &str = "1 -trimpath CGO_ENABLED=0";
 /// From this line on the compiler's own concurrency does not show in its output.
 const GO_MINOR_CONCURRENT: u32 = 26;
+/// From this line on `go install` takes a version; before, `go get` does the same.
+const GO_MINOR_INSTALL: u32 = 18;
 
 /// What is executed in the cell.
 pub(super) fn exec(order: &Order) -> Exec {
@@ -23,7 +25,7 @@ pub(super) fn exec(order: &Order) -> Exec {
                 first.into_iter().chain(args.iter().cloned()).collect(),
             )
         }
-        job => (place::GO, go_args(job)),
+        job => (place::GO, go_args(job, order.go_minor)),
     };
     let text = |text: String| CString::new(text).expect("no field that was checked holds a NUL");
     let env = environment(order)
@@ -36,7 +38,7 @@ pub(super) fn exec(order: &Order) -> Exec {
     )
 }
 
-fn go_args(job: &Job) -> Vec<String> {
+fn go_args(job: &Job, go_minor: u32) -> Vec<String> {
     let mut args: Vec<String> = match job {
         // `-v` prints each package when it is compiled: the only progress there is.
         Job::Std => [
@@ -49,6 +51,10 @@ fn go_args(job: &Job) -> Vec<String> {
         ]
         .map(str::to_owned)
         .to_vec(),
+        Job::Command => return legacy::args(go_minor),
+        _ if go_minor < GO_MINOR_INSTALL => {
+            ["go", "get", "-v", "-trimpath"].map(str::to_owned).to_vec()
+        }
         _ => ["go", "install", "-v", "-trimpath"]
             .map(str::to_owned)
             .to_vec(),
@@ -99,6 +105,9 @@ fn environment(order: &Order) -> Vec<(&'static str, String)> {
     if order.go_minor < GO_MINOR_CONCURRENT {
         all.push(("GO19CONCURRENTCOMPILATION", "0".to_owned()));
     }
+    if order.request.job == Job::Command {
+        legacy::change(&mut all, order.go_minor);
+    }
     all
 }
 
@@ -115,12 +124,16 @@ mod tests {
         };
         let words = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
-            go_args(&install(false)),
+            go_args(&install(false), 18),
             words("go,install,-v,-trimpath,-ldflags=-buildid=,a.b/c@v1.0.0")
         );
         assert_eq!(
-            go_args(&install(true)),
+            go_args(&install(true), 26),
             words("go,install,-v,-trimpath,-ldflags=-buildid= -s,a.b/c@v1.0.0")
+        );
+        assert_eq!(
+            go_args(&install(false), 17),
+            words("go,get,-v,-trimpath,-ldflags=-buildid=,a.b/c@v1.0.0")
         );
     }
 }

@@ -24,6 +24,7 @@ mod events;
 mod group;
 mod host;
 mod job;
+mod legacy;
 mod readback;
 mod relay;
 mod request;
@@ -50,6 +51,7 @@ pub const RELAY_IDS: u32 = 1_000;
 pub const CELL_IDS: u32 = 100_000;
 
 pub use crate::privilege::IDS_BASE;
+pub use legacy::{DRIVER_GO, DRIVER_H1};
 
 /// What the supervisor is started with.
 #[derive(Debug)]

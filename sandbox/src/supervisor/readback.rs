@@ -9,6 +9,7 @@ use super::{group::Group, host::Host, request::Order};
 use crate::{
     cell::{self, TALK, place, talk::Dropped},
     policy::{Namespace, PlaceKind},
+    store,
     wire::Job,
 };
 
@@ -36,6 +37,10 @@ pub(super) fn check(seen: &Seen<'_>) -> Result<Vec<String>, String> {
     let mut all = vec![namespaces(pid, order)?];
     all.extend(status(seen)?);
     all.push(mounts(pid, order)?);
+    if let Some(command) = &order.command {
+        let header = store::header(command).ok_or("the go command is not in the store")?;
+        all.push(format!("{}: sha256:{}", header.title, header.digest));
+    }
     all.push(network(pid)?);
     all.push(descriptors(pid, seen.filter)?);
     let landlock = order.policy.landlock;
@@ -189,6 +194,9 @@ fn mounts(pid: i32, order: &Order) -> Result<String, String> {
     ];
     if order.request.frozen {
         expected.push(PlaceKind::Cache);
+    }
+    if order.command.is_some() {
+        expected.push(PlaceKind::Command);
     }
     if matches!(order.request.job, Job::Program { .. }) {
         expected.push(PlaceKind::Program);

@@ -10,10 +10,10 @@ use nix::{
     sys::stat::{SFlag, fstat},
 };
 
-use super::{Settings, job};
+use super::{Settings, job, legacy};
 use crate::{
     cell::PROGRAM_BYTES_MAX,
-    policy::Policy,
+    policy::{PlaceKind, Policy},
     store::{self, Name},
     wire::{CellRequest, Job},
 };
@@ -25,8 +25,6 @@ const VERSION_BYTES_MAX: usize = 128;
 /// Most arguments of a program, and most bytes of all of them.
 const ARGS_MAX: usize = 64;
 const ARGS_BYTES_MAX: usize = 16 * 1024;
-/// Oldest line of Go whose SDK runs in a cell without a C library.
-const GO_MINOR_MIN: u32 = 21;
 
 /// A request that has been checked.
 #[derive(Debug)]
@@ -36,6 +34,8 @@ pub(super) struct Order {
     /// Minor version of Go, for what its environment needs.
     pub(super) go_minor: u32,
     pub(super) sdk: Name,
+    /// The go command that lies over the SDK's own, where that is not static.
+    pub(super) command: Option<Name>,
     /// Where this SDK, target and flags have their standard library.
     pub(super) std: Name,
     pub(super) wall_ms: u64,
@@ -72,8 +72,9 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         .find(|known| known.sha256() == request.policy);
     let policy = policy.ok_or("there is no policy with this hash")?.clone();
     let go_minor = go_minor(&request.go).ok_or("the Go version is not of the form `go1.26.8`")?;
-    if go_minor < GO_MINOR_MIN {
-        return Err(format!("Go before 1.{GO_MINOR_MIN} is not built yet"));
+    if go_numbers(&request.go).is_none_or(|numbers| numbers < legacy::OLDEST) {
+        let (minor, patch) = legacy::OLDEST;
+        return Err(format!("Go before 1.{minor}.{patch} is not built"));
     }
     if !is_word(&request.goos) || !is_word(&request.goarch) {
         return Err("the target is not made of small letters and digits".to_owned());
@@ -93,6 +94,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
             return Err("a frozen cache cannot lie below the one that is made".to_owned());
         }
         Job::Std => {}
+        Job::Command => legacy::check(&request, go_minor)?,
         Job::Install {
             package, version, ..
         } => {
@@ -111,6 +113,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
             }
         }
     }
+    let command = command(&request, go_minor, &policy)?;
     let wall_ms = request
         .wall_ms_max
         .unwrap_or(u64::MAX)
@@ -128,11 +131,31 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         policy,
         go_minor,
         sdk,
+        command,
         std,
         wall_ms,
         scratch_bytes,
         memory_bytes,
     })
+}
+
+/// The go command for an SDK whose own cannot run: the driver where one is made, else what was made.
+fn command(request: &CellRequest, minor: u32, policy: &Policy) -> Result<Option<Name>, String> {
+    if minor >= legacy::STATIC_SINCE {
+        return Ok(None);
+    }
+    let name = if request.job == Job::Command {
+        legacy::driver()
+    } else {
+        legacy::made(&request.sdk)
+    };
+    if store::header(&name).is_none() {
+        return Err("the go command for this SDK was not made".to_owned());
+    }
+    if policy.place(PlaceKind::Command).is_none() {
+        return Err("the policy has no place for the go command of this SDK".to_owned());
+    }
+    Ok(Some(name))
 }
 
 /// Checks the descriptors that came with a request for a cell.
@@ -184,14 +207,24 @@ pub(super) fn descriptors(job: &Job, all: Vec<OwnedFd>) -> Result<Descriptors, S
 
 /// `go1.26.8` → 26.
 pub(super) fn go_minor(text: &str) -> Option<u32> {
+    go_numbers(text).map(|(minor, _)| minor)
+}
+
+/// `go1.26.8` → 26 and 8. The first release of a line has its `.0` from Go 1.21 on, and no second
+/// number before (<https://go.dev/doc/toolchain#version>).
+fn go_numbers(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("go1.")?.split('.');
     let number = |text: &str| -> Option<u32> {
         let plain = (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
         (plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
     };
     let minor = number(numbers.next()?)?;
-    number(numbers.next()?)?;
-    numbers.next().is_none().then_some(minor)
+    let patch = match numbers.next().map(number) {
+        None if minor < legacy::STATIC_SINCE => 0,
+        Some(Some(0)) if minor < legacy::STATIC_SINCE => return None,
+        patch => patch??,
+    };
+    numbers.next().is_none().then_some((minor, patch))
 }
 
 fn is_word(text: &str) -> bool {
@@ -241,10 +274,15 @@ mod tests {
     fn go_versions_have_one_form() {
         assert_eq!(go_minor("go1.26.8"), Some(26));
         assert_eq!(go_minor("go1.21.0"), Some(21));
+        assert_eq!(go_numbers("go1.20"), Some((20, 0)));
+        assert_eq!(go_numbers("go1.13.15"), Some((13, 15)));
         for text in [
             "",
             "1.26.8",
             "go1.26",
+            "go1.21",
+            "go1.20.0",
+            "go1.20.",
             "go1.26.08",
             "go1.26.8rc1",
             "go1.26.8.1",

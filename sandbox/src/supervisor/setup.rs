@@ -78,6 +78,11 @@ impl Cell {
         let (descriptors, output) = waiting;
         let scratch = bin.try_clone().map_err(|e| step(e.to_string()))?;
         self.watch = Some(Watch::new(scratch, Instant::now()));
+        let kept = match self.order.request.job {
+            Job::Std => Some(cache),
+            Job::Command => Some(bin.try_clone().map_err(|e| step(e.to_string()))?),
+            _ => None,
+        };
         let gifts = Gifts {
             listener,
             session: descriptors.session,
@@ -93,9 +98,7 @@ impl Cell {
         let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
         self.lap("start of the relay", begin);
         self.relay = Some(relay);
-        if self.order.request.job == Job::Std {
-            self.cache = Some(cache);
-        }
+        self.kept = kept;
         self.phase = Phase::Dropping;
         Ok(None)
     }

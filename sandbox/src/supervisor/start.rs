@@ -15,7 +15,7 @@ use nix::{
 use super::{
     group::Group,
     host::{self, Host},
-    job,
+    job, legacy,
     request::{Descriptors, Order},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     policy::{PlaceKind, filter},
     store,
     sys::process::{self, Forked},
+    wire::Job,
 };
 
 /// A cell whose init is on its way.
@@ -118,11 +119,21 @@ fn plan(
         .then(|| store::mount(&order.std, attributes(PlaceKind::Cache)))
         .transpose();
     let sdk = store::mount(&order.sdk, attributes(PlaceKind::Sdk));
+    let command = order.command.as_ref();
+    let command = command
+        .map(|name| store::mount(name, attributes(PlaceKind::Command)))
+        .transpose();
+    let driver = order.request.job == Job::Command && order.command.is_none();
     let null = host::null_mount(attributes(PlaceKind::Null));
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let plan = Plan {
         programs: filter::compile(&order.policy)?,
         sdk: sdk.map_err(|e| e.to_string())?,
+        command: command.map_err(|e| e.to_string())?,
+        files: driver
+            .then(|| legacy::files(order))
+            .transpose()?
+            .unwrap_or_default(),
         frozen: frozen.map_err(|e| e.to_string())?,
         null: null.map_err(|e| format!("`/dev/null`: {e}"))?,
         program: descriptors.program.take(),

@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     events::Supervisor,
-    request,
+    legacy, request,
     worker::{self, Done, Finished, Task, Worker},
 };
 use crate::{
     store::{self, Name},
     sys::process,
-    wire::{Ending, Reply, Tree},
+    wire::{Ending, Job, Reply, Tree},
 };
 
 /// Trees in one message: each is some 300 bytes of at most 64 KiB.
@@ -107,7 +107,9 @@ impl Supervisor {
             .flatten()
             .filter(|it| !it.is_over())
             .map(|it| &it.order);
-        if orders.any(|order| order.sdk == *name || order.std == *name) {
+        if orders.any(|order| {
+            order.sdk == *name || order.std == *name || order.command.as_ref() == Some(name)
+        }) {
             return Err("a cell uses this tree".to_owned());
         }
         Ok(())
@@ -118,13 +120,24 @@ impl Supervisor {
             return;
         };
         let request = &cell.order.request;
-        let title = format!("{} {}/{}", request.go, request.goos, request.goarch);
-        let (name, cache) = (cell.order.std.clone(), cell.cache.take());
-        let started = match cache {
-            Some(cache) => self.work(Task::Freeze { slot }, cache.as_fd(), |cache| {
-                store::freeze(cache, &name, &title).map(|()| Done::Nothing)
+        let command = request.job == Job::Command;
+        let (name, title) = if command {
+            (legacy::made(&request.sdk), legacy::title(&request.go))
+        } else {
+            let title = format!("{} {}/{}", request.go, request.goos, request.goarch);
+            (cell.order.std.clone(), title)
+        };
+        let pinned = legacy::pinned(&request.go);
+        let started = match cell.kept.take() {
+            Some(kept) => self.work(Task::Freeze { slot }, kept.as_fd(), |kept| {
+                let made = if command {
+                    store::command(kept, &name, &title, pinned)
+                } else {
+                    store::freeze(kept, &name, &title)
+                };
+                made.map(|()| Done::Nothing)
             }),
-            None => Err("the cache is gone".to_owned()),
+            None => Err("what was made is gone".to_owned()),
         };
         if let Err(error) = started {
             self.frozen(slot, Some(error));
