@@ -233,7 +233,8 @@ fn mounts(pid: i32, order: &Order) -> Result<String, String> {
         return Err(format!("{expected:?} is not mounted"));
     }
     Ok(format!(
-        "mounts: {count}, all nosuid, nodev, nosymfollow; root and SDK read-only; no proc, no sys"
+        "mounts: {count}, all nosuid, nodev, nosymfollow; root and SDK read-only; \
+         no proc, no sys"
     ))
 }
 
@@ -296,7 +297,8 @@ fn limits(pid: i32, order: &Order) -> Result<String, String> {
         ));
     }
     Ok(format!(
-        "limits: {} s, scratch {} MiB, {} processes, {} MiB of data each, {count} processors, no core dumps",
+        "limits: {} s, scratch {} MiB, {} processes, {} MiB of data each, \
+         {count} processors, no core dumps",
         order.wall_ms / 1000,
         order.scratch_bytes >> 20,
         soft("Max processes")?,
