@@ -20,6 +20,7 @@ mod kill_anywhere;
 mod known_sums;
 mod limits;
 mod old_go;
+mod page_cache;
 mod pgo;
 mod plan;
 mod roles;
