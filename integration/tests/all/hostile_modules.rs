@@ -91,7 +91,6 @@ fn every_hostile_module_ends_typed_and_changes_no_bit_of_the_next_build() {
         }
         let ended = place.run(args).time_max(BUILD_MAX).wait();
         let found = code(&ended);
-        println!("{spec}: {found} after {} ms", ended.took.as_millis());
         if !case.codes.contains(&found.as_str()) {
             wrong.push(format!(
                 "{spec}: {found}, not {:?}:\n{}",
