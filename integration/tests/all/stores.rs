@@ -243,7 +243,10 @@ fn the_service_finds_a_change_by_itself_says_so_everywhere_and_builds_on() {
     );
     assert!(service.trace().contains(COMPILER), "{}", service.trace());
     let path = service::record_path("ex.example/hello");
-    let answer = http::get(&format!("{}{path}", service.url()));
+    // Fetched and compiled afresh: on a busy machine longer than one request waits.
+    let url = format!("{}{path}", service.url());
+    let answer = host::wait_for(service::COMMAND_MAX, || http::try_get(&url));
+    let answer = answer.unwrap_or_else(|| panic!("no answer: {}", service.trace()));
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), service.trace());
     let wanted = http::get(&format!("{}{path}", service::service().url()));
     assert_eq!(answer.text(), wanted.text(), "the same record");
