@@ -26,6 +26,21 @@ pub fn open(path: &CStr, flags: usize, mode: usize) -> isize {
     call(nr::OPENAT, [HERE, path.as_ptr().addr(), flags, mode, 0, 0])
 }
 
+/// Folders that a cell has and other sandboxes have not.
+pub fn prepare() {
+    for path in [
+        c"/home/go",
+        c"/home/go/bin",
+        c"/home/go/pkg",
+        c"/home/go/pkg/mod",
+        c"/home/cache",
+        c"/home/cache/00",
+        c"/home/cache/01",
+    ] {
+        call(nr::MKDIRAT, [HERE, path.as_ptr().addr(), 0o755, 0, 0, 0]);
+    }
+}
+
 /// Opens a path; success counts.
 pub fn opens(path: &CStr, flags: usize) -> Outcome {
     done(open(path, flags, 0o644))

@@ -32,8 +32,8 @@ macro_rules! attempts {
     ($(($id:literal, $class:literal, $lock:expr, $what:literal, $attempt:expr)),* $(,)?) => {
         /// Rows of this part.
         pub(crate) const ROWS: &[crate::Row] = {
-            use crate::{bombs::*, execute::*, files::*, kernel::call, network::*, shared::*, surface::*};
-            use crate::numbers as nr;
+            use crate::{bombs::*, execute::*, files::*, network::*, shared::*, surface::*};
+            use crate::{kernel::call, numbers as nr};
             &[$(crate::Row { id: $id, attempt: $attempt }),*]
         };
     };
@@ -110,6 +110,7 @@ pub fn main(args: &Args) -> ! {
             }
         }
         _ => {
+            files::prepare();
             let rows = table::ALL.iter().flat_map(|part| part.iter());
             for row in rows.skip(range(1)).take(range(2).saturating_sub(range(1))) {
                 try_row(row, args);

@@ -74,7 +74,7 @@ attempts! {
     ("fchdir", 8, Call("fchdir"), "fchdir to any descriptor", |_| reach(nr::FCHDIR, [NO_FD, 0, 0, 0, 0, 0])),
     ("etc-passwd", 8, Nothing, "open /etc/passwd", |_| opens(c"/etc/passwd", READ)),
     ("etc-shadow", 8, Nothing, "open /etc/shadow", |_| opens(c"/etc/shadow", READ)),
-    ("root-ssh", 8, Nothing, "open /root/.ssh", |_| opens(c"/root/.ssh", READ)),
+    ("root-home", 8, Nothing, "open root's home", |_| opens(c"/root", READ)),
     ("var-run-docker", 8, Nothing, "open /var/run/docker.sock", |_| opens(c"/var/run/docker.sock", READ)),
     ("dev-mem", 8, Nothing, "open /dev/mem", |_| opens(c"/dev/mem", READ)),
     ("dev-kmsg", 8, Nothing, "open /dev/kmsg", |_| opens(c"/dev/kmsg", READ)),

@@ -182,6 +182,14 @@ impl Evidence {
                     attempt.stopped_by = None;
                     attempt.judged_by = "host";
                 }
+                // Whoever sends a datagram never knows whether somebody got it.
+                Some(false) if attempt.id == "net-datagram" => {
+                    attempt.verdict = Verdict::Stopped;
+                    attempt
+                        .stopped_by
+                        .get_or_insert_with(|| "namespace".to_owned());
+                    attempt.judged_by = "host";
+                }
                 Some(false) if attempt.verdict == Verdict::Stopped => attempt.judged_by = "host",
                 _ => {}
             }

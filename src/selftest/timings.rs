@@ -61,7 +61,7 @@ pub async fn measure(cells: &Cells, rounds: usize) -> Result<Timings, Failure> {
             }
         }
         if let Some(program) = &program {
-            bare.extend(time(Command::new(program.path()).args(["0", "0"])));
+            bare.extend(time(&mut under::bare(program, &["0", "0"])));
             bwrap.extend(time(&mut under::bubblewrap(program, None, &["0", "0"])));
         }
     }

@@ -135,6 +135,13 @@ fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+/// The program in no sandbox at all: only for doing nothing.
+pub(super) fn bare(program: &Program, args: &[&str]) -> Command {
+    let mut command = Command::new(program.path());
+    command.args(args);
+    command
+}
+
 /// Bubblewrap with the program, as people usually start it.
 pub(super) fn bubblewrap(program: &Program, mark: Option<&str>, args: &[&str]) -> Command {
     let mut command = Command::new("bwrap");
@@ -148,15 +155,6 @@ pub(super) fn bubblewrap(program: &Program, mark: Option<&str>, args: &[&str]) -
         .args([
             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/home", "--tmpfs", "/tmp",
         ]);
-    for folder in [
-        "go/bin",
-        "go/pkg/mod",
-        "cache/00",
-        "cache/01",
-        ".config/go/telemetry",
-    ] {
-        command.args(["--dir", &format!("/home/{folder}")]);
-    }
     command.arg("--ro-bind").arg(program.sdk()).arg("/sdk");
     command.arg("--ro-bind").arg(program.path()).arg("/program");
     command
@@ -192,7 +190,10 @@ fn bundle(other: Other, program: &Program, args: &[String]) -> Result<PathBuf, U
     config["process"]["args"] = json!(args);
     config["process"]["cwd"] = json!("/home");
     config["root"] = json!({ "path": "rootfs", "readonly": true });
-    let bind = |from: PathBuf, to: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["rbind", "ro"] });
+    let bind = |from: PathBuf, to: &str| {
+        let options = ["rbind", "ro"];
+        json!({ "destination": to, "type": "bind", "source": from, "options": options })
+    };
     let scratch = |to: &str| {
         let options = ["nosuid", "nodev", "mode=1777", "size=64m"];
         json!({ "destination": to, "type": "tmpfs", "source": "tmpfs", "options": options })

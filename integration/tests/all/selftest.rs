@@ -112,7 +112,8 @@ fn a_hole_in_the_filter_is_found() {
 #[test]
 fn a_hole_in_the_paths_is_found() {
     let folder = paths::scratch("selftest");
-    let hole = "[[path]]\npath = \"/sdk\"\nrights = [\"read\", \"execute\"]\nwhy = \"A hole in the paths.\"\n";
+    let hole = "[[path]]\npath = \"/sdk/bin/gofmt\"\nrights = [\"execute\"]\n\
+                why = \"A hole in the paths.\"\n";
     let ended = selftest(service::user(), &["--policy", &weaker(folder.path(), hole)]);
     let all = attempts(&ended);
     for id in ["run-gofmt", "run-around"] {
