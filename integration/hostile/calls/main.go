@@ -71,6 +71,8 @@ func main() {
 		"symlinkat":         raw(266, where, 0, where),
 		"setxattr":          raw(188, where, where, where),
 		"landlock":          raw(444, 0, 0, 1),
+		"setrlimit-core":    raw(160, 4, where, 0),
+		"prlimit-core":      raw(302, 0, 4, where),
 		"prctl-dumpable":    raw(157, 4, 1, 0),
 		"prctl-seccomp":     raw(157, 22, 0, 0),
 	}
