@@ -250,13 +250,17 @@ impl Serve {
             policy_sha256: policy.sha256,
             notes: notes(&engine),
         };
-        print(format_args!("{}", log.verifier_key()))?;
+        let key = log.verifier_key().to_string();
+        let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
+        let service = opened.map_err(|error| failed(&error))?;
+        // Only now it is ready: what a crash left is swept, and every answer can be given.
+        print(key)?;
         print(format_args!("http://{address}/"))?;
         let bytes_max = match self.disk {
             Some(gib) => gib << 30,
             None => budget::default_bytes(&ready.data).map_err(|error| failed(&error))?,
         };
-        let keeper = tokio::spawn(keep_budget(engine.clone(), artifacts, bytes_max));
+        let keeper = tokio::spawn(keep_budget(engine, artifacts, bytes_max));
         let mut gone = None;
         let stop = async {
             tokio::select! {
@@ -264,9 +268,8 @@ impl Serve {
                 role = ended => gone = role.ok(),
             }
         };
-        let served = serve::serve(config, Arc::new(engine), Arc::new(log), listeners, stop).await;
+        service.run(listeners, stop).await;
         keeper.abort();
-        served.map_err(|error| failed(&error))?;
         match gone {
             Some(role) => Err(Stop::new(
                 Stop::FAILED,

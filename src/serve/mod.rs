@@ -102,21 +102,38 @@ pub enum ServeError {
     Queue(#[from] QueueError),
 }
 
-/// Serves until `stop` is done; then nothing new is taken, streams end, builds are ended and wait
-/// for the next start.
-///
-/// # Errors
-/// When the database or the folder of binaries cannot be used.
-pub async fn serve(
-    config: ServeConfig,
-    executor: Arc<dyn Executor>,
-    ledger: Arc<dyn Ledger>,
-    listeners: Listeners,
-    stop: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
-    let (stopping, stopped) = watch::channel(false);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let app = Arc::new(open(config, executor, ledger, clock, stopped.clone()).await?);
+/// A service that can answer: database and folders are open, what a crash left is swept.
+pub struct Service {
+    app: Arc<App>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Service {
+    /// Opens everything; jobs that somebody still wants go on at once.
+    ///
+    /// # Errors
+    /// When the database or the folder of binaries cannot be used.
+    pub async fn open(
+        config: ServeConfig,
+        executor: Arc<dyn Executor>,
+        ledger: Arc<dyn Ledger>,
+    ) -> Result<Self, ServeError> {
+        let (stopping, stopped) = watch::channel(false);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let app = Arc::new(open(config, executor, ledger, clock, stopped).await?);
+        Ok(Self { app, stopping })
+    }
+
+    /// Serves until `stop` is done; then nothing new is taken, streams end, builds are ended and
+    /// wait for the next start.
+    pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+        serve(self, listeners, stop).await;
+    }
+}
+
+async fn serve(service: Service, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
+    let Service { app, stopping } = service;
+    let stopped = stopping.subscribe();
     let metrics = &app.metrics;
     let public = router::public(Arc::clone(&app));
     let public = listen::accept(
@@ -139,7 +156,6 @@ pub async fn serve(
         app.queue.stop();
     };
     tokio::join!(public, admin, sweep, end);
-    Ok(())
 }
 
 async fn open(
