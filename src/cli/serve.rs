@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
     Network, Stop, local, print, say,
-    watch::{self, Watch},
+    watch::{self, Signals, Watch},
     xdg,
 };
 use crate::{
@@ -229,6 +229,7 @@ impl Serve {
         ended: tokio::sync::oneshot::Receiver<&'static str>,
     ) -> Result<(), Stop> {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
+        let mut signals = Signals::take().map_err(|error| failed(&error))?;
         let database = ready.data.join("hotcell.db");
         let config = LogConfig {
             database: database.clone(),
@@ -264,7 +265,7 @@ impl Serve {
         let mut gone = None;
         let stop = async {
             tokio::select! {
-                () = watch::signal() => {}
+                () = signals.wait() => {}
                 role = ended => gone = role.ok(),
             }
         };

@@ -163,9 +163,8 @@ fn activate(sockets: &Path, folder: &Path, name: &str, id: Option<u32>) -> Child
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("it is ours");
     chown(folder, id, id).expect("root may, and nobody is asked to");
     let socket = sockets.join(name);
-    let script = "umask 077; exec systemd-socket-activate --seqpacket \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", "-l"]).arg(&socket);
+    let mut command = Command::new("systemd-socket-activate");
+    command.args(["--seqpacket", "-l"]).arg(&socket);
     command
         .arg(paths::hotcell())
         .args(["role", name, "--activated"]);
@@ -176,6 +175,8 @@ fn activate(sockets: &Path, folder: &Path, name: &str, id: Option<u32>) -> Child
     let child = command.spawn().expect("systemd-socket-activate is there");
     let made = host::wait_for(Duration::from_secs(20), || socket.exists().then_some(()));
     assert!(made.is_some(), "no socket for {name}");
+    // As `SocketMode=0600` of the units; a role refuses a socket that is open to others.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("it is ours");
     child
 }
 
