@@ -1,6 +1,7 @@
 //! The roles of a running service, as the host sees them: ids, powers, keys, units.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
@@ -36,8 +37,7 @@ fn role(service: &Service, role: &str) -> Vec<u32> {
 }
 
 /// Asserts what `proc_pid_status(5)` says of a process that gave everything up.
-fn assert_confined(name: &str, pid: u32, id: Option<u32>) {
-    let status = host::status(pid);
+fn assert_confined(name: &str, status: &BTreeMap<String, String>, id: Option<u32>) {
     let mut expected = vec![("NoNewPrivs", "1".to_owned()), ("Seccomp", "2".to_owned())];
     let none = "0000000000000000".to_owned();
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
@@ -59,26 +59,27 @@ fn every_role_has_given_up_its_powers_and_most_calls() {
     let folder = paths::scratch("roles");
     let service = Place::new(folder.path(), fake::shared()).serve(&[]);
     let id = |number: u32| paths::is_root().then_some(IDS_BASE + number);
-    assert_confined("serve", service.pid(), id(0));
+    assert_confined("serve", &host::status(service.pid()), id(0));
     for (name, number) in [("fetch", 1), ("sign", 2)] {
         let pids = role(&service, name);
         assert_eq!(pids.len(), 1, "{name}: {pids:?}");
-        assert_confined(name, pids[0], id(number));
+        assert_confined(name, &host::status(pids[0]), id(number));
     }
     let building = format!(
         "{}{}",
         service.url(),
-        service::record_path("ex.example/big")
+        service::record_path("ex.example/hello")
     );
     let waiting = thread::spawn(move || http::try_get(&building).map(|answer| answer.status));
     let relay = host::wait_for(Duration::from_mins(5), || {
-        role(&service, "relay").first().copied().filter(|pid| {
-            let status = host::status(*pid);
-            status.get("Seccomp").is_some_and(|mode| mode == "2")
-        })
+        // Looked at once: a relay may end at any moment.
+        let relay = role(&service, "relay").first().copied()?;
+        let status = host::status(relay);
+        let confined = status.get("Seccomp").is_some_and(|mode| mode == "2");
+        confined.then_some(status)
     });
     let relay = relay.unwrap_or_else(|| panic!("no relay was seen: {}", service.trace()));
-    assert_confined("relay", relay, id(1000));
+    assert_confined("relay", &relay, id(1000));
     let answer = waiting.join().expect("the asker does not panic");
     assert_eq!(answer, Some(200), "{}", service.trace());
 }
@@ -201,7 +202,7 @@ fn roles_of_a_service_manager_serve_one_service_and_end_with_it() {
     assert_eq!(http::get(&url).status, 200, "{}", service.trace());
     for (name, child) in ["fetch", "sign"].iter().zip(&children[1..]) {
         let number = if *name == "fetch" { 1 } else { 2 };
-        assert_confined(name, child.id(), id(number));
+        assert_confined(name, &host::status(child.id()), id(number));
     }
     assert!(role(&service, "sign").is_empty(), "it is not its child");
     assert_eq!(service.stop(), 0);
