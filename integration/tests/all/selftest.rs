@@ -140,7 +140,7 @@ fn in_another_sandbox_the_same_program_gets_further() {
     let all = attempts(&ended);
     let escaped = all.iter().filter(|one| one["verdict"] == "escaped").count();
     assert!(escaped > 50, "{escaped}: {}", ended.err());
-    for id in ["after-null", "etc-shadow", "net-host"] {
+    for id in ["sdk-write", "etc-shadow", "net-host"] {
         assert_eq!(named(&all, id)["verdict"], "stopped", "{id}");
     }
     assert_eq!(ended.code, 1);
