@@ -26,8 +26,11 @@ use crate::{
 /// Longest input in bytes; longer ones show nothing new.
 pub const INPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// Tries one input; panics when a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("wire", wire),
     ("policy", policy),
     ("gate", gate),
@@ -230,8 +233,8 @@ fn count(folder: &std::path::Path) -> usize {
     entries.map(|entry| of(entry.expect("of our own"))).sum()
 }
 
-/// Texts of visitors and of cells: keys, paths of pages, paths of the module proxy protocol. What is
-/// accepted prints back to itself.
+/// Texts of visitors and of cells: keys, paths of pages, paths of the module proxy protocol. What
+/// is accepted prints back to itself.
 pub fn request(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -294,10 +294,10 @@ fn check_memory(program: &[sock_filter]) -> Result<(), FilterError> {
         written &= at_target[at];
         match one.code & code::CLASS {
             code::ST | code::STX => written |= 1 << one.k,
-            code::LD | code::LDX if one.code & !code::CLASS == code::MEM => {
-                if written & 1 << one.k == 0 {
-                    return Err(FilterError::Memory { at });
-                }
+            code::LD | code::LDX
+                if one.code & !code::CLASS == code::MEM && written & (1 << one.k) == 0 =>
+            {
+                return Err(FilterError::Memory { at });
             }
             code::JMP => {
                 let by = if one.code == code::JA {

@@ -170,7 +170,8 @@ fn meant(policy: &Policy, call: &Call) -> Action {
         return Action::Notify;
     };
     let holds = rule.when.iter().all(|condition| {
-        let low = (call.args[usize::from(condition.arg)] & u64::from(u32::MAX)) as u32;
+        let low = call.args[usize::from(condition.arg)] & u64::from(u32::MAX);
+        let low = u32::try_from(low).unwrap();
         let masked = low & condition.mask.unwrap_or(u32::MAX);
         condition.values.contains(&masked)
     });

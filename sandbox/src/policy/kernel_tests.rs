@@ -413,7 +413,7 @@ impl Random {
         ];
         let known = CODES[self.below(42) as usize];
         let code = if self.below(8) == 0 {
-            self.below(0x120) as u16
+            u16::try_from(self.below(0x120)).unwrap()
         } else {
             known
         };
@@ -423,7 +423,8 @@ impl Random {
             2 => self.below(40),
             _ => self.next(),
         };
-        one(code, self.below(4) as u8, self.below(4) as u8, k)
+        let [jt, jf] = [(); 2].map(|()| u8::try_from(self.below(4)).unwrap());
+        one(code, jt, jf, k)
     }
 
     fn program(&mut self) -> Vec<sock_filter> {
@@ -485,7 +486,7 @@ fn the_kernel_computes_what_the_evaluator_computes() {
         program.extend((0..random.below(24)).map(|_| random.instruction()));
         for instruction in &mut program[3..] {
             if instruction.code == 0x06 {
-                instruction.k = libc::SECCOMP_RET_ERRNO | instruction.k % 4096;
+                instruction.k = libc::SECCOMP_RET_ERRNO | (instruction.k % 4096);
             } else if instruction.code == 0x16 {
                 instruction.code = 0x87;
             }

@@ -8,9 +8,9 @@
 //! all arguments set, and looks for `ENOSYS`. Such arguments are no descriptor, no address, no
 //! process and no known flag. The child has an id of its own, no capability, no descriptor but a
 //! pipe, no right to make a file or a process, and own namespaces for processes, mounts, network,
-//! names and shared memory; a call that does something all the same does it to the child only, which
-//! is killed, and its number counts as known to the kernel. Names in `/proc/kallsyms` would be
-//! gentler, but hold no numbers and are not everywhere.
+//! names and shared memory; a call that does something all the same does it to the child only,
+//! which is killed, and its number counts as known to the kernel. Names in `/proc/kallsyms` would
+//! be gentler, but hold no numbers and are not everywhere.
 
 use std::{
     io::{self, Read as _},
