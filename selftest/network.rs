@@ -168,6 +168,9 @@ pub fn relay(request: &[u8]) -> Outcome {
 
 /// The same, put together from parts.
 pub fn relay_parts(parts: &[&[u8]]) -> Outcome {
+    // A relay that closes while we still send is a refusal, and no reason to die.
+    let ignore = [1_usize, 0, 0, 0]; // struct kernel_sigaction: SIG_IGN
+    call(nr::RT_SIGACTION, [13, ignore.as_ptr().addr(), 0, 8, 0, 0]); // SIGPIPE
     let fd = match connected([127, 0, 0, 1], RELAY) {
         Ok(fd) => fd,
         Err(errno) => return Refused(-errno as i32),

@@ -140,6 +140,7 @@ pub(super) fn attempts() -> io::Result<Vec<Attempt>> {
             // The only mode of an entry that is read is none: files are written anew.
             (true, Ok(_)) if zip.mode != GOOD.mode && is_plain(&rewritten(zip)?) => {
                 judged(Verdict::Stopped, Some("zips are written anew"))
+                    .detail("what is stored is a regular file")
             }
             (true, Ok(_)) => judged(Verdict::Escaped, None),
             (true, Err(error)) => {

@@ -106,6 +106,18 @@ fn a_difference_cannot_touch_namespaces_or_allow_what_the_floor_forbids() {
     let head = "format = 1\nbase = \"build\"\nwhy = \"a reason that is one\"\n";
     let namespace = "[[namespace]]\nname = \"user\"\nwhy = \"a reason that is one\"\n";
     assert!(refused(&format!("{head}{namespace}")).contains("difference"));
+    let place = |path: &str, kind: &str, options: &str| {
+        let why = "why = \"a reason that is one\"";
+        format!(
+            "{head}[[place]]\npath = \"{path}\"\nkind = \"{kind}\"\noptions = [{options}]\n{why}\n"
+        )
+    };
+    let sdk = place("/sdk", "sdk", "\"ro\"");
+    assert!(refused(&sdk).contains("changes no place"));
+    let writable = place("/sdk/bin/go", "command", "");
+    assert!(refused(&writable).contains("below the floor"));
+    let elsewhere = place("/home/go", "command", "\"ro\"");
+    assert!(refused(&elsewhere).contains("always at `/sdk/bin/go`"));
     let call = "[[call]]\nnames = [\"bpf\"]\nwhy = \"a reason that is one\"\n";
     assert!(refused(&format!("{head}{call}")).contains("below the floor"));
     let call = "[[call]]\nnames = [\"read\"]\nwhy = \"a reason that is one\"\n";

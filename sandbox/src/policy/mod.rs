@@ -394,6 +394,12 @@ mod tests {
         let missing = usize::from(Arch::HOST == Arch::Aarch64); // arch_prctl
         assert_eq!(build.calls_allowed(), 68 - missing);
         assert_eq!(probe.calls_allowed(), 75 - 3 * missing); // poll, readlink
+        let legacy = Policy::legacy_go();
+        assert_eq!(legacy.calls_allowed(), build.calls_allowed() + 3);
+        assert_eq!(legacy.paths, build.paths);
+        assert!(build.place(PlaceKind::Command).is_none());
+        assert!(legacy.place(PlaceKind::Command).is_some());
+        assert_eq!(legacy.limits(), build.limits());
         assert_eq!(build.limits(), probe.limits());
         assert_eq!(build.clone_flags(), probe.clone_flags());
     }
