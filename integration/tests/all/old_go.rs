@@ -52,7 +52,7 @@ fn the_go_command_of_an_old_release_is_the_pinned_one_and_stays_as_it_is() {
         in_force.contains(&format!("go1.20.14 go command: {pin}")),
         "{in_force}"
     );
-    // A program in its place can neither write, replace nor remove it, nor run what else lies there.
+    // A program in its place can neither write, replace nor remove it, nor run what else is there.
     let ended = place
         .run(["cell", "run", "--json", "--go", "go1.20.14", "--"])
         .arg(hostile::program("inspect"))
