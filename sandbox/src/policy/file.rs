@@ -150,7 +150,8 @@ fn whole(arch: Arch, blame: &Blame<'_>, text: &str, file: File) -> Result<Policy
     })
 }
 
-/// A difference may add calls, paths and kinds of places, and change limits; all else is its base's.
+/// A difference may add calls, paths and kinds of places and change limits; all else is its
+/// base's.
 fn difference(
     blame: &Blame<'_>,
     text: &str,

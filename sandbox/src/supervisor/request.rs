@@ -139,7 +139,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
     })
 }
 
-/// The go command for an SDK whose own cannot run: the driver where one is made, else what was made.
+/// The go command for an SDK whose own cannot run: the driver where one is made, else what it made.
 fn command(request: &CellRequest, minor: u32, policy: &Policy) -> Result<Option<Name>, String> {
     if minor >= legacy::STATIC_SINCE {
         return Ok(None);
