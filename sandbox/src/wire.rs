@@ -87,8 +87,8 @@ pub enum Job {
     /// `go build std` with the flags of a build; its cache is frozen when it succeeds.
     Std,
     /// The static go command of an SDK before Go 1.21, whose own is linked dynamically; or, in the
-    /// SDK of [`crate::supervisor::DRIVER_GO`], the one that makes all of these. Kept as a tree when
-    /// it succeeds.
+    /// SDK of [`crate::supervisor::DRIVER_GO`], the one that makes all of these. Kept as a tree
+    /// when it succeeds.
     Command,
     /// `go install` of one package at one version, before Go 1.18 `go get`.
     Install {
@@ -234,8 +234,8 @@ pub struct Tree {
     pub name: String,
     /// What it is, for people: `go1.26.8`, `go1.26.8 windows/amd64`, `go1.17.13 go command`.
     pub title: String,
-    /// Its `h1:` for an SDK; the SHA-256 of its manifest for a frozen cache, of the program for a go
-    /// command.
+    /// Its `h1:` for an SDK; the SHA-256 of its manifest for a frozen cache, of the program for
+    /// a go command.
     pub digest: String,
     /// Bytes on disk.
     pub bytes: u64,

@@ -11,12 +11,14 @@ mod engine;
 mod executor;
 pub mod fetching;
 mod probe;
+mod program;
 mod stock;
 pub mod supervise;
 mod words;
 
-pub use self::engine::{Engine, EnginePolicy, ProgramRequest, ProgramRun};
+pub use self::engine::{Engine, EnginePolicy};
 pub use self::probe::Probed;
+pub use self::program::{ProgramRequest, ProgramRun};
 
 use std::{fs::File, future::Future, pin::Pin, time::Duration};
 

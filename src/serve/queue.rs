@@ -18,8 +18,7 @@ use tokio::task::AbortHandle;
 use tracing::info;
 
 use crate::{
-    build::{Executor, Failure, FailureClass, INTEREST},
-    output::Output,
+    build::{Executor, FailureClass, INTEREST, ending},
     serve::{
         artifacts::{ArtifactError, Artifacts},
         catalogue::{Catalogue, CatalogueError, FailureRow, JobRow},
@@ -384,15 +383,7 @@ impl Inner {
             FailureClass::Busy => "try again later",
             _ => "try again; if it stays, tell the operator",
         };
-        let failure = Failure {
-            code: code.to_owned(),
-            class,
-            sentence,
-            remedy: remedy.to_owned(),
-            output: Output::default(),
-            cell: None,
-            about: None,
-        };
+        let failure = ending::failure(code, class, sentence, remedy);
         FailureRow {
             failed_ms: self.parts.clock.now_ms(),
             failure,

@@ -1,7 +1,7 @@
 //! What the kernel will answer to a system call, computed from the programs it is given.
 //!
 //! Called by the policy compiler, which lets no program through that the kernel would refuse, and
-//! by whoever asks what a policy does ([`super::Policy::decide`]). It interprets the same
+//! by whoever asks what a policy does ([`super::Policy`]). It interprets the same
 //! instructions that are installed, never the rules they were made from, so that a wrong
 //! compilation shows. It must never allow what it does not understand: such a program is refused.
 //!

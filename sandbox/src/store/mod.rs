@@ -4,8 +4,8 @@
 //! Called by the supervisor only, whose current folder it is. Beside each tree lies its manifest: a
 //! JSON line ([`Header`]) and one line for each file. A tree exists when both are there. New trees
 //! are made in `staging`, which is emptied at every start: a crash leaves nothing else behind.
-//! Trees are read again ([`verify`]) once a day and after every attack; one that is not what its
-//! manifest says is put away under [`quarantine`] and is no tree any more.
+//! Trees are read again ([`mod@verify`]) once a day and after every attack; one that is not what
+//! its manifest says is put away under [`quarantine`] and is no tree any more.
 //! Must never chown and rename what somebody else wrote: the writer's descriptor would stay good.
 
 mod adopt;
