@@ -35,8 +35,8 @@ attempts! {
     ("setxattr", 5, Call("setxattr"), "setxattr security.capability", |_| { make(c"/tmp/m4", 0o644); reach(nr::SETXATTR, [c"/tmp/m4".as_ptr().addr(), c"security.capability".as_ptr().addr(), BAD, 20, 0, 0]) }),
     ("lsetxattr", 5, Call("lsetxattr"), "lsetxattr security.capability", |_| reach(nr::LSETXATTR, [BAD; 6])),
     ("fsetxattr", 5, Call("fsetxattr"), "fsetxattr security.capability", |_| reach(nr::FSETXATTR, [NO_FD, BAD, BAD, 20, 0, 0])),
-    ("setxattrat", 5, Call("463"), "setxattrat (Linux 6.13)", |_| reach(nr::SETXATTRAT, [HERE, BAD, 0, BAD, BAD, 16])),
-    ("file-setattr", 5, Call("469"), "file_setattr (Linux 6.17)", |_| reach(nr::FILE_SETATTR, [HERE, BAD, BAD, 16, 0, 0])),
+    ("setxattrat", 5, Call("setxattrat"), "setxattrat (Linux 6.13)", |_| reach(nr::SETXATTRAT, [HERE, BAD, 0, BAD, BAD, 16])),
+    ("file-setattr", 5, Call("file_setattr"), "file_setattr (Linux 6.17)", |_| reach(nr::FILE_SETATTR, [HERE, BAD, BAD, 16, 0, 0])),
     ("chown", 5, Call("chown"), "chown to root", |_| reach(nr::CHOWN, [BAD, 0, 0, 0, 0, 0])),
     ("fchown", 5, Call("fchown"), "fchown to root", |_| on_own(c"/tmp/m5", |fd| call(nr::FCHOWN, [fd, 0, 0, 0, 0, 0]))),
     ("lchown", 5, Call("lchown"), "lchown to root", |_| reach(nr::LCHOWN, [BAD, 0, 0, 0, 0, 0])),
@@ -135,7 +135,7 @@ attempts! {
     ("remap-file-pages", 17, Call("remap_file_pages"), "remap_file_pages", |_| reach(nr::REMAP_FILE_PAGES, [BAD, 0, 0, 0, 0, 0])),
     ("shmat-exec", 17, Call("shmat"), "attach shared memory that can be executed", |_| reach(nr::SHMAT, [NO_FD, 0, 0o100_000, 0, 0, 0])),
     ("uselib", 17, Call("uselib"), "uselib", |_| reach(nr::USELIB, [BAD, 0, 0, 0, 0, 0])),
-    ("shadow-stack", 17, Call("453"), "map_shadow_stack", |_| reach(nr::MAP_SHADOW_STACK, [1, 1, NO_FLAGS, 0, 0, 0])),
+    ("shadow-stack", 17, Call("map_shadow_stack"), "map_shadow_stack", |_| reach(nr::MAP_SHADOW_STACK, [1, 1, NO_FLAGS, 0, 0, 0])),
 
     // 20: what the next build uses
     ("sdk-write", 20, Mount, "open a file of the SDK for writing", |_| opens(SDK_FILE, WRITE)),

@@ -41,11 +41,11 @@ attempts! {
     ("fsmount", 12, Call("fsmount"), "fsmount", |_| reach(nr::FSMOUNT, [NO_FD, 0, 0, 0, 0, 0])),
     ("fspick", 12, Call("fspick"), "fspick", |_| reach(nr::FSPICK, [HERE, BAD, 0, 0, 0, 0])),
     ("open-tree", 12, Call("open_tree"), "open_tree", |_| reach(nr::OPEN_TREE, [HERE, BAD, 1, 0, 0, 0])),
-    ("open-tree-attr", 12, Call("467"), "open_tree_attr (Linux 6.15)", |_| reach(nr::OPEN_TREE_ATTR, [HERE, BAD, 0, 0, 0, 0])),
+    ("open-tree-attr", 12, Call("open_tree_attr"), "open_tree_attr (Linux 6.15)", |_| reach(nr::OPEN_TREE_ATTR, [HERE, BAD, 0, 0, 0, 0])),
     ("move-mount", 12, Call("move_mount"), "move_mount", |_| reach(nr::MOVE_MOUNT, [HERE, BAD, HERE, BAD, 0, 0])),
     ("mount-setattr", 12, Call("mount_setattr"), "mount_setattr", |_| reach(nr::MOUNT_SETATTR, [HERE, BAD, 0, BAD, 32, 0])),
-    ("statmount", 12, Call("457"), "statmount (Linux 6.8)", |_| reach(nr::STATMOUNT, [BAD, BAD, 0, 0, 0, 0])),
-    ("listmount", 12, Call("458"), "listmount (Linux 6.8)", |_| reach(nr::LISTMOUNT, [BAD, BAD, 0, 0, 0, 0])),
+    ("statmount", 12, Call("statmount"), "statmount (Linux 6.8)", |_| reach(nr::STATMOUNT, [BAD, BAD, 0, 0, 0, 0])),
+    ("listmount", 12, Call("listmount"), "listmount (Linux 6.8)", |_| reach(nr::LISTMOUNT, [BAD, BAD, 0, 0, 0, 0])),
 
     // 13: the rest of the kernel
     ("userfaultfd", 13, Call("userfaultfd"), "userfaultfd", |_| reach(nr::USERFAULTFD, [NO_FLAGS, 0, 0, 0, 0, 0])),
@@ -121,5 +121,5 @@ attempts! {
     ("limit-processes", 13, Limit, "raise the limit of processes", |_| raise(6)),
     ("limit-core", 13, Limit, "raise the limit of core dumps", |_| raise(4)),
     ("limit-memory", 13, Limit, "raise the limit of memory", |_| raise(2)),
-    ("lsm-self", 13, Call("460"), "lsm_set_self_attr (Linux 6.8)", |_| reach(nr::LSM_SET_SELF_ATTR, [0, BAD, 0, NO_FLAGS, 0, 0])),
+    ("lsm-self", 13, Call("lsm_set_self_attr"), "lsm_set_self_attr (Linux 6.8)", |_| reach(nr::LSM_SET_SELF_ATTR, [0, BAD, 0, NO_FLAGS, 0, 0])),
 }

@@ -127,11 +127,12 @@ impl Engine {
         }
     }
 
-    /// Whether the store has a tree of this title.
+    /// Whether the store has a tree of this title that was not put away.
     async fn has(&self, title: &str) -> Result<bool, Failure> {
         let trees = self.supervise().trees().await;
         let trees = trees.map_err(|error| cell::supervisor(&error))?;
-        Ok(trees.iter().any(|tree| tree.title == title))
+        let mut sound = trees.iter().filter(|tree| tree.put_away.is_none());
+        Ok(sound.any(|tree| tree.title == title))
     }
 
     /// Makes sure that the frozen standard library of an SDK and target is in the store.
