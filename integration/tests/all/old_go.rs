@@ -1,5 +1,7 @@
 //! Go before 1.21, whose own go command is linked dynamically and cannot run in a cell.
 
+use std::sync::{Mutex, PoisonError};
+
 use hotcell_integration::{
     hostile, known, paths,
     service::{Place, warm},
@@ -9,12 +11,16 @@ use serde_json::Value;
 
 use crate::{known_sums::check, support::printed};
 
+/// What is made once for a release is made by one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 fn long() -> bool {
     std::env::var_os("HOTCELL_TEST_LONG").is_some()
 }
 
 #[test]
 fn old_releases_make_the_bits_that_everybody_else_gets() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::real(&warm("real"));
     let mut rows = known::old_rows();
     // One that uses `go install` and one that uses `go get`; all lines with `--long`.
@@ -28,6 +34,7 @@ fn old_releases_make_the_bits_that_everybody_else_gets() {
 
 #[test]
 fn the_go_command_of_an_old_release_is_the_pinned_one_and_stays_as_it_is() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::real(&warm("real"));
     let folder = paths::scratch("old");
     let spec = "rsc.io/2fa@v1.2.0";

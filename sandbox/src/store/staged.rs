@@ -59,7 +59,11 @@ impl Staged {
             put_away(name, "its manifest cannot be read")?;
         }
         fs::rename(&manifest, name.beside(MANIFEST)).at(&manifest)?;
-        fs::rename(&self.folder, name.folder()).at(&self.folder)?;
+        match fs::rename(&self.folder, name.folder()) {
+            // Somebody was faster since we looked, with the same content.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            moved => moved.at(&self.folder)?,
+        }
         mark_used(name)?;
         mark_sound(name)?; // its bytes were hashed on their way here
         let kind = File::open(name.kind.word()).at(name.kind.word())?;
