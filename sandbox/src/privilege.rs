@@ -11,8 +11,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath,
-    PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd,
+    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use nix::{
     sys::{prctl, signal::Signal},
@@ -138,7 +138,8 @@ fn restrict_files(
     if !policy.connect {
         ruleset = ruleset.handle_access(AccessNet::ConnectTcp)?;
     }
-    let own = rights(true, policy.folder == FolderRights::Write);
+    // Executing is never among them.
+    let own = cell::file_rights(true, policy.folder == FolderRights::Write);
     let mut created = ruleset.create()?.add_rule(PathBeneath::new(folder, own))?;
     let given = readable.iter().map(|path| PathRule {
         path: path.display().to_string(),
@@ -157,7 +158,7 @@ fn restrict_files(
             Err(_) if rule.optional => continue,
             other => other.map_err(failed)?,
         };
-        let mut all = rights(rule.read, rule.write);
+        let mut all = cell::file_rights(rule.read, rule.write);
         if !meta.is_dir() {
             all &= AccessFs::from_file(LANDLOCK_WANTED);
         }
@@ -170,24 +171,6 @@ fn restrict_files(
         return Err(ConfineError::NotInForce(text.to_owned()));
     }
     Ok(())
-}
-
-/// Never given to a role: executing, links, sockets, pipes, devices, ioctl on devices.
-fn rights(read: bool, write: bool) -> BitFlags<AccessFs> {
-    let mut all = BitFlags::empty();
-    if read {
-        all |= AccessFs::ReadFile | AccessFs::ReadDir;
-    }
-    if write {
-        all |= AccessFs::WriteFile
-            | AccessFs::Truncate
-            | AccessFs::RemoveFile
-            | AccessFs::RemoveDir
-            | AccessFs::MakeReg
-            | AccessFs::MakeDir
-            | AccessFs::Refer;
-    }
-    all
 }
 
 /// Asks the kernel what is in force (proc_pid_status(5)).

@@ -101,13 +101,14 @@ fn restrict_to(policy: &Policy) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Never given: links, sockets, pipes, devices, ioctl on devices.
-fn rights(rule: &PathRule, abi: ABI) -> std::io::Result<BitFlags<AccessFs>> {
+/// What reading and writing mean below a folder, for cells and for roles. Never given: links,
+/// sockets, pipes, devices, ioctl on devices.
+pub(crate) fn file_rights(read: bool, write: bool) -> BitFlags<AccessFs> {
     let mut all = BitFlags::empty();
-    if rule.read {
+    if read {
         all |= AccessFs::ReadFile | AccessFs::ReadDir;
     }
-    if rule.write {
+    if write {
         all |= AccessFs::WriteFile
             | AccessFs::Truncate
             | AccessFs::RemoveFile
@@ -116,6 +117,11 @@ fn rights(rule: &PathRule, abi: ABI) -> std::io::Result<BitFlags<AccessFs>> {
             | AccessFs::MakeDir
             | AccessFs::Refer;
     }
+    all
+}
+
+fn rights(rule: &PathRule, abi: ABI) -> std::io::Result<BitFlags<AccessFs>> {
+    let mut all = file_rights(rule.read, rule.write);
     if rule.execute {
         all |= AccessFs::Execute;
     }

@@ -25,7 +25,7 @@ use crate::{
     sys::process::{self, Exec},
 };
 pub(crate) use descriptors::TALK;
-pub(crate) use landlock::{kernel_abi as landlock_abi, missing as landlock_missing};
+pub(crate) use landlock::{file_rights, kernel_abi as landlock_abi, missing as landlock_missing};
 pub(crate) use limits::CORE_BYTES;
 pub(crate) use mounts::{PROGRAM_BYTES_MAX, attributes};
 pub(crate) use powers::{drop_powers, keep_file_powers, prepare as prepare_powers};

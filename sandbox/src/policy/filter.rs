@@ -64,11 +64,7 @@ pub(crate) fn compile(policy: &Policy) -> Result<Programs, String> {
         }
         main.insert(rule.number, alternatives(rule)?);
     }
-    let program = |rules, default, matched| -> Result<BpfProgram, String> {
-        SeccompFilter::new(rules, default, matched, target(policy.arch))
-            .and_then(BpfProgram::try_from)
-            .map_err(|error| error.to_string())
-    };
+    let program = |rules, default, matched| program(policy.arch, rules, default, matched);
     let errors = errors
         .into_iter()
         .map(|(errno, rules)| program(rules, SeccompAction::Allow, SeccompAction::Errno(errno)));
@@ -91,11 +87,20 @@ impl Programs {
     }
 }
 
-pub(super) fn target(arch: Arch) -> TargetArch {
-    match arch {
+/// One program: `matched` for calls that a rule matches, `default` for all others.
+pub(super) fn program(
+    arch: Arch,
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    default: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, String> {
+    let target = match arch {
         Arch::X86_64 => TargetArch::x86_64,
         Arch::Aarch64 => TargetArch::aarch64,
-    }
+    };
+    SeccompFilter::new(rules, default, matched, target)
+        .and_then(BpfProgram::try_from)
+        .map_err(|error| error.to_string())
 }
 
 /// Finds out whether a policy compiles.

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
+use seccompiler::{BpfProgram, SeccompAction, SeccompRule};
 use serde::Deserialize;
 
 use super::{
     Arch, CallRule, PathRule, PolicyError, Verdict,
     calls::{CallItem, calls},
     file::{Blame, PathItem, paths},
-    filter::{alternatives, notifying, opposite, target},
+    filter::{alternatives, notifying, opposite, program},
     floor, table,
 };
 
@@ -171,6 +171,7 @@ impl RolePolicy {
             calls.insert(rule.number, refused);
         }
         let allow = SeccompAction::Allow;
+        let program = |rules, default, matched| program(Arch::HOST, rules, default, matched);
         // With the check of x32 numbers in front; there is no notification in it.
         let fatal = program(fatal, allow.clone(), SeccompAction::KillProcess)?;
         let mut programs = vec![(notifying(Arch::HOST, fatal), Logged(true))];
@@ -188,16 +189,6 @@ impl RolePolicy {
 fn fatal_calls() -> impl Iterator<Item = &'static str> {
     let all = floor::NEVER.iter().chain(&KILLED).copied();
     all.filter(|name| ![HARMLESS, INSTALLING].contains(name))
-}
-
-fn program(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    default: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, String> {
-    SeccompFilter::new(rules, default, matched, target(Arch::HOST))
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
