@@ -127,35 +127,31 @@ impl Service {
     /// Serves until `stop` is done; then nothing new is taken, streams end, builds are ended and
     /// wait for the next start.
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-        serve(self, listeners, stop).await;
+        let Self { app, stopping } = self;
+        let stopped = stopping.subscribe();
+        let metrics = &app.metrics;
+        let public = router::public(Arc::clone(&app));
+        let public = listen::accept(
+            listeners.public,
+            public,
+            Arc::clone(metrics),
+            stopped.clone(),
+        );
+        let admin = async {
+            if let Some(listener) = listeners.admin {
+                let admin = router::admin(Arc::clone(&app));
+                listen::accept(listener, admin, Arc::clone(metrics), stopped.clone()).await;
+            }
+        };
+        let sweep = sweep(app.queue.clone(), stopped.clone());
+        let end = async {
+            stop.await;
+            info!("the service stops");
+            stopping.send_replace(true);
+            app.queue.stop();
+        };
+        tokio::join!(public, admin, sweep, end);
     }
-}
-
-async fn serve(service: Service, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
-    let Service { app, stopping } = service;
-    let stopped = stopping.subscribe();
-    let metrics = &app.metrics;
-    let public = router::public(Arc::clone(&app));
-    let public = listen::accept(
-        listeners.public,
-        public,
-        Arc::clone(metrics),
-        stopped.clone(),
-    );
-    let admin = async {
-        if let Some(listener) = listeners.admin {
-            let admin = router::admin(Arc::clone(&app));
-            listen::accept(listener, admin, Arc::clone(metrics), stopped.clone()).await;
-        }
-    };
-    let sweep = sweep(app.queue.clone(), stopped.clone());
-    let end = async {
-        stop.await;
-        info!("the service stops");
-        stopping.send_replace(true);
-        app.queue.stop();
-    };
-    tokio::join!(public, admin, sweep, end);
 }
 
 async fn open(
