@@ -17,5 +17,6 @@ pub mod hostile;
 pub mod http;
 pub mod known;
 pub mod paths;
+mod ready;
 pub mod sdk;
 pub mod service;

@@ -2,13 +2,12 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::OnceLock,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -20,10 +19,9 @@ use crate::{
     command::{Ended, Run},
     fake::{self, Proxy},
     host, paths,
+    ready::{START_MAX, lines, wait_until_ready},
 };
 
-/// Longest start: the first one makes keys and starts all roles.
-const START_MAX: Duration = Duration::from_secs(60);
 /// Longest orderly end.
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// Longest single command; a first build on two busy cores compiles the standard library.
@@ -176,43 +174,6 @@ pub fn go_env(name: &str) -> Option<String> {
     (ended.code == 0 && !value.is_empty()).then_some(value)
 }
 
-/// Lines of the child's stdout, read in a thread until it closes.
-fn lines(child: &mut Child) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::sync_channel(64);
-    let stdout = child.stdout.take().expect("stdout is a pipe");
-    thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens any more once the service is ready.
-            drop(sender.try_send(line));
-        }
-    });
-    receiver
-}
-
-/// Key and address, wherever they stand in what `serve` prints.
-fn wait_until_ready(lines: &mpsc::Receiver<String>) -> Option<(String, SocketAddr)> {
-    let deadline = Instant::now() + START_MAX;
-    let (mut key, mut address) = (None, None);
-    while key.is_none() || address.is_none() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let line = lines.recv_timeout(left).ok()?;
-        for word in line.split_whitespace() {
-            let plain = word.trim_start_matches("http://").trim_end_matches('/');
-            if let Ok(found) = plain.parse() {
-                address = address.or(Some(found));
-            }
-            if word.split('+').count() >= 3 && word.split('+').nth(1).is_some_and(is_key_hash) {
-                key = Some(word.to_owned());
-            }
-        }
-    }
-    Some((key?, address?))
-}
-
-fn is_key_hash(text: &str) -> bool {
-    text.len() == 8 && text.chars().all(|letter| letter.is_ascii_hexdigit())
-}
-
 /// A process that ends the service when this program is gone, however it went.
 fn guard(pid: u32) -> Child {
     Command::new("sh")
@@ -252,6 +213,49 @@ impl Service {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// The URL that builds this module, when needed, and answers with its record.
+    pub fn record_url(&self, module: &str) -> String {
+        format!("{}{}", self.url(), record_path(module))
+    }
+
+    /// Has a module built for the first time, which takes SDK and standard library with it.
+    ///
+    /// # Panics
+    /// When there is no record afterwards; its trace is shown.
+    pub fn builds(&self, module: &str) {
+        let answer = crate::http::get(&self.record_url(module));
+        assert_eq!(
+            answer.status,
+            200,
+            "{module}: {}\n{}",
+            answer.text(),
+            self.trace()
+        );
+    }
+
+    /// The processes of a role that it has started.
+    pub fn role(&self, role: &str) -> Vec<u32> {
+        let is_role = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            words
+                .windows(2)
+                .any(|two| two == [b"role".as_slice(), role.as_bytes()])
+        };
+        let below = host::descendants(self.pid());
+        let pids = below.iter().map(|process| process.pid);
+        pids.filter(is_role).collect()
+    }
+
+    /// Whether it ends by itself within this time; it still has to be reaped then.
+    pub fn ends_within(&self, time_max: Duration) -> bool {
+        let ended = host::wait_for(time_max, || {
+            let running = host::process(self.pid()).is_some_and(|process| !process.zombie);
+            (!running).then_some(())
+        });
+        ended.is_some()
     }
 
     /// All that it traced so far.
@@ -361,18 +365,7 @@ pub fn service() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
     SERVICE.get_or_init(|| {
         let service = Place::new(&warm("service"), fake::shared()).serve(&[]);
-        let answer = crate::http::get(&format!(
-            "{}{}",
-            service.url(),
-            record_path("ex.example/hello")
-        ));
-        assert_eq!(
-            answer.status,
-            200,
-            "a first build: {}\n{}",
-            answer.text(),
-            service.trace()
-        );
+        service.builds("ex.example/hello");
         service
     })
 }

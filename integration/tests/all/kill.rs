@@ -160,12 +160,7 @@ fn a_kill_during_appends_loses_no_answered_record() {
     let folder = paths::scratch("kill");
     let place = Place::new(folder.path(), fake::shared());
     let mut service = place.serve(&[]);
-    let first = format!(
-        "{}{}",
-        service.url(),
-        service::record_path("ex.example/hello")
-    );
-    assert_eq!(http::get(&first).status, 200, "{}", service.trace());
+    service.builds("ex.example/hello");
     let mounts = host::mounts("");
     let key = service.verifier_key().to_owned();
     let answered = Mutex::new(BTreeMap::new());
@@ -216,18 +211,14 @@ fn when_one_role_is_killed_the_service_ends_whole() {
     for role in ["supervise", "fetch", "sign"] {
         let mut service = place.serve(&[]);
         let below = host::descendants(service.pid());
-        let found = below.iter().find(|process| {
-            let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&format!("role\0{role}"))
-        });
-        let found = found.unwrap_or_else(|| panic!("no process for {role}: {below:?}"));
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(found.pid).expect("a pid is positive"));
+        let found = service.role(role);
+        let [pid] = found[..] else {
+            panic!("not one process for {role}: {found:?} of {below:?}");
+        };
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid is positive"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("root may");
-        let ended = host::wait_for(Duration::from_secs(30), || {
-            let running = host::process(service.pid()).is_some_and(|process| !process.zombie);
-            (!running).then_some(())
-        });
-        assert!(ended.is_some(), "{role} is gone and the service goes on");
+        let ended = service.ends_within(Duration::from_secs(30));
+        assert!(ended, "{role} is gone and the service goes on");
         assert!(
             host::alive(&below).is_empty(),
             "left behind: {:?}",

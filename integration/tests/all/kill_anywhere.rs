@@ -96,14 +96,10 @@ fn role(service: &Service, name: &str) -> u32 {
     if name == "serve" {
         return service.pid();
     }
-    let below = host::descendants(service.pid());
-    let found = below.iter().find(|process| {
-        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&format!("role\0{name}"))
-    });
-    found
-        .unwrap_or_else(|| panic!("no process for {name}: {below:?}"))
-        .pid
+    let found = service.role(name);
+    *found
+        .first()
+        .unwrap_or_else(|| panic!("no process for {name}: {}", service.trace()))
 }
 
 /// One round: builds begin, somebody is killed, everything must be gone.
@@ -134,11 +130,8 @@ fn round(
         *below.lock().expect("nobody panics") = host::descendants(service.pid());
         let pid = Pid::from_raw(i32::try_from(pid).expect("a pid is positive"));
         kill(pid, Signal::SIGKILL).expect("our own processes take signals");
-        let ended = host::wait_for(END_MAX, || {
-            let running = host::process(service.pid()).is_some_and(|process| !process.zombie);
-            (!running).then_some(())
-        });
-        assert!(ended.is_some(), "{victim} is gone and the service goes on");
+        let ended = service.ends_within(END_MAX);
+        assert!(ended, "{victim} is gone and the service goes on");
     });
     service.kill_9(); // reaps it
     let below = below.into_inner().expect("nobody panics");
@@ -171,12 +164,7 @@ fn a_kill_of_any_role_at_any_moment_leaves_nothing_and_loses_no_answer() {
         let data = folder.path().join("data");
         let place = Place::new(folder.path(), fake::shared());
         let mut service = place.serve(&[]);
-        let first = format!(
-            "{}{}",
-            service.url(),
-            service::record_path("ex.example/hello")
-        );
-        assert_eq!(http::get(&first).status, 200, "{}", service.trace());
+        service.builds("ex.example/hello");
         let mounts = host::mounts("");
         let mut open = jobs();
         let mut answered = BTreeSet::from(["ex.example/hello".to_owned()]);

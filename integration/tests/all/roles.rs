@@ -10,30 +10,16 @@ use std::{
     time::Duration,
 };
 
-use hotcell_integration::{
-    command::Run,
-    fake, host, http, paths,
-    service::{self, Place, Service},
-};
+use hotcell_integration::{command::Run, fake, host, http, paths, service::Place};
 
 /// First id of the roles (`ids.base`).
 const IDS_BASE: u32 = 1_900_000_000;
 /// `systemd-analyze security` counts in tenths; below 1.5 is what is promised.
 const EXPOSURE_MAX: &str = "14";
 
-/// The processes of a role below a service.
-fn role(service: &Service, role: &str) -> Vec<u32> {
-    let is_role = |pid: u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        line.split('\0')
-            .collect::<Vec<_>>()
-            .windows(2)
-            .any(|two| two == ["role", role])
-    };
-    let below = host::descendants(service.pid());
-    let pids = below.iter().map(|process| process.pid);
-    pids.filter(|pid| is_role(*pid)).collect()
+/// The id of a role, where roles have ids of their own.
+fn id(number: u32) -> Option<u32> {
+    paths::is_root().then_some(IDS_BASE + number)
 }
 
 /// Asserts what `proc_pid_status(5)` says of a process that gave everything up.
@@ -58,22 +44,17 @@ fn assert_confined(name: &str, status: &BTreeMap<String, String>, id: Option<u32
 fn every_role_has_given_up_its_powers_and_most_calls() {
     let folder = paths::scratch("roles");
     let service = Place::new(folder.path(), fake::shared()).serve(&[]);
-    let id = |number: u32| paths::is_root().then_some(IDS_BASE + number);
     assert_confined("serve", &host::status(service.pid()), id(0));
     for (name, number) in [("fetch", 1), ("sign", 2)] {
-        let pids = role(&service, name);
+        let pids = service.role(name);
         assert_eq!(pids.len(), 1, "{name}: {pids:?}");
         assert_confined(name, &host::status(pids[0]), id(number));
     }
-    let building = format!(
-        "{}{}",
-        service.url(),
-        service::record_path("ex.example/hello")
-    );
+    let building = service.record_url("ex.example/hello");
     let waiting = thread::spawn(move || http::try_get(&building).map(|answer| answer.status));
     let relay = host::wait_for(Duration::from_mins(5), || {
         // Looked at once: a relay may end at any moment.
-        let relay = role(&service, "relay").first().copied()?;
+        let relay = service.role("relay").first().copied()?;
         let status = host::status(relay);
         let confined = status.get("Seccomp").is_some_and(|mode| mode == "2");
         confined.then_some(status)
@@ -181,30 +162,30 @@ fn activate(sockets: &Path, folder: &Path, name: &str, id: Option<u32>) -> Child
     child
 }
 
+/// All roles of a service manager and the folder of their sockets.
+fn activate_all(folder: &Path) -> (PathBuf, Vec<Child>) {
+    let sockets = folder.join("run");
+    fs::create_dir(&sockets).expect("the folder takes folders");
+    let children = [("supervise", None), ("fetch", id(1)), ("sign", id(2))]
+        .into_iter()
+        .map(|(name, id)| activate(&sockets, &folder.join(name), name, id))
+        .collect();
+    (sockets, children)
+}
+
 #[test]
 fn roles_of_a_service_manager_serve_one_service_and_end_with_it() {
     let folder = paths::scratch("roles");
-    let sockets = folder.path().join("run");
-    fs::create_dir(&sockets).expect("the folder takes folders");
-    let id = |number: u32| paths::is_root().then_some(IDS_BASE + number);
-    let mut children: Vec<Child> = [("supervise", None), ("fetch", id(1)), ("sign", id(2))]
-        .into_iter()
-        .map(|(name, id)| activate(&sockets, &folder.path().join(name), name, id))
-        .collect();
+    let (sockets, mut children) = activate_all(folder.path());
     let place = Place::new(folder.path(), fake::shared());
     let option = sockets.to_str().expect("paths of tests are UTF-8");
     let mut service = place.serve(&["--roles", option]);
-    let url = format!(
-        "{}{}",
-        service.url(),
-        service::record_path("ex.example/hello")
-    );
-    assert_eq!(http::get(&url).status, 200, "{}", service.trace());
+    service.builds("ex.example/hello");
     for (name, child) in ["fetch", "sign"].iter().zip(&children[1..]) {
         let number = if *name == "fetch" { 1 } else { 2 };
         assert_confined(name, &host::status(child.id()), id(number));
     }
-    assert!(role(&service, "sign").is_empty(), "it is not its child");
+    assert!(service.role("sign").is_empty(), "it is not its child");
     assert_eq!(service.stop(), 0);
     for child in &mut children {
         let ended = host::wait_for(Duration::from_secs(20), || {
@@ -217,21 +198,12 @@ fn roles_of_a_service_manager_serve_one_service_and_end_with_it() {
 #[test]
 fn a_service_ends_when_a_role_of_the_service_manager_ends() {
     let folder = paths::scratch("roles");
-    let sockets = folder.path().join("run");
-    fs::create_dir(&sockets).expect("the folder takes folders");
-    let id = |number: u32| paths::is_root().then_some(IDS_BASE + number);
-    let mut children: Vec<Child> = [("supervise", None), ("fetch", id(1)), ("sign", id(2))]
-        .into_iter()
-        .map(|(name, id)| activate(&sockets, &folder.path().join(name), name, id))
-        .collect();
+    let (sockets, mut children) = activate_all(folder.path());
     let place = Place::new(folder.path(), fake::shared());
     let mut service = place.serve(&["--roles", sockets.to_str().expect("it is UTF-8")]);
     children[2].kill().expect("our own child can be ended");
-    let ended = host::wait_for(Duration::from_secs(30), || {
-        let running = host::process(service.pid()).is_some_and(|process| !process.zombie);
-        (!running).then_some(())
-    });
-    assert!(ended.is_some(), "sign is gone and the service goes on");
+    let ended = service.ends_within(Duration::from_secs(30));
+    assert!(ended, "sign is gone and the service goes on");
     service.kill_9();
     for child in &mut children {
         let ended = host::wait_for(Duration::from_secs(20), || {

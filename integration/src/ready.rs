@@ -1,0 +1,50 @@
+//! How a service that starts says that it is ready: its key and its address, on stdout.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::Child,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest start: the first one makes keys and starts all roles.
+pub(crate) const START_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of the child's stdout, read in a thread until it closes.
+pub(crate) fn lines(child: &mut Child) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::sync_channel(64);
+    let stdout = child.stdout.take().expect("stdout is a pipe");
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Nobody listens any more once the service is ready.
+            drop(sender.try_send(line));
+        }
+    });
+    receiver
+}
+
+/// Key and address, wherever they stand in what `serve` prints.
+pub(crate) fn wait_until_ready(lines: &mpsc::Receiver<String>) -> Option<(String, SocketAddr)> {
+    let deadline = Instant::now() + START_MAX;
+    let (mut key, mut address) = (None, None);
+    while key.is_none() || address.is_none() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = lines.recv_timeout(left).ok()?;
+        for word in line.split_whitespace() {
+            let plain = word.trim_start_matches("http://").trim_end_matches('/');
+            if let Ok(found) = plain.parse() {
+                address = address.or(Some(found));
+            }
+            if word.split('+').count() >= 3 && word.split('+').nth(1).is_some_and(is_key_hash) {
+                key = Some(word.to_owned());
+            }
+        }
+    }
+    Some((key?, address?))
+}
+
+fn is_key_hash(text: &str) -> bool {
+    text.len() == 8 && text.chars().all(|letter| letter.is_ascii_hexdigit())
+}
