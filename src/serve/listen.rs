@@ -1,7 +1,7 @@
 //! Connections: how many, how slow, how large a head. `axum::serve` has no such limits.
 //!
-//! Called by [`super::serve`]. A client may take its time with neither its request's head nor the
-//! reading of our answer; a connection costs a bounded amount of memory whatever it does.
+//! Called by [`super::Service::run`]. A client may take its time with neither its request's head
+//! nor the reading of our answer; a connection costs a bounded amount of memory whatever it does.
 
 use std::{
     io,
