@@ -39,6 +39,10 @@ pub(super) fn install(plan: &Plan) -> Result<(), String> {
         let hard = (value + more).min(hard);
         setrlimit(resource, value, hard).map_err(|e| format!("{resource:?}: {e}"))?;
     }
-    // Not before: on a busy machine the rest of the set-up would wait as long as a build does.
+    Ok(())
+}
+
+/// Lets everything else on this machine go first.
+pub(super) fn be_nice() -> Result<(), String> {
     process::set_nice(NICE).map_err(|e| format!("setpriority: {e}"))
 }

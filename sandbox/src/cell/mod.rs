@@ -16,12 +16,12 @@ mod probes;
 mod seccomp;
 pub(crate) mod talk;
 
-use std::{convert::Infallible, fmt, os::fd::OwnedFd, time::Instant};
+use std::{convert::Infallible, fmt, os::fd::OwnedFd, rc::Rc, time::Instant};
 
 use nix::sched::CpuSet;
 
 use crate::{
-    policy::{Policy, filter::Programs},
+    policy::Policy,
     sys::process::{self, Exec},
 };
 pub(crate) use descriptors::TALK;
@@ -33,9 +33,7 @@ use talk::{Dropped, Talk};
 
 /// Everything that makes one cell.
 pub(crate) struct Plan {
-    pub(crate) policy: Policy,
-    /// The policy's calls, compiled.
-    pub(crate) programs: Programs,
+    pub(crate) policy: Rc<Policy>,
     /// The SDK as a detached mount.
     pub(crate) sdk: OwnedFd,
     /// A go command to lie over the SDK's own, as a detached mount.
@@ -172,6 +170,7 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     at.done(Step::NoNewPrivileges, powers::no_new_privileges())?; // seccomp and Landlock need it
     let abi = at.done(Step::Landlock, landlock::restrict(&plan.policy))?; // opens its own paths
     let refused = at.done(Step::Probes, probes::run())?; // the filter would end us for trying
+    at.done(Step::Limits, limits::be_nice())?; // late: else a busy machine slows the set-up, too
     at.done(Step::Descriptors, descriptors::close(plan, talk))?; // only the talk is left to close
     let said = Dropped {
         landlock_abi: abi,
@@ -181,7 +180,7 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     };
     let told = talk.dropped(at.take(), said);
     at.done(Step::Seccomp, told)?;
-    let filter = at.done(Step::Seccomp, seccomp::install(&plan.programs))?; // no allocation below
+    let filter = at.done(Step::Seccomp, seccomp::install(plan.policy.programs()))?; // no allocation below
     talk.armed(&filter); // waits until the supervisor holds the listener and has looked at us
     talk.gone(plan.exec.run()) // the job; comes back only when it cannot be executed
 }

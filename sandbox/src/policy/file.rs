@@ -10,7 +10,7 @@ use super::{
     Arch, LandlockAbi, Limits, Namespace, POLICY_BYTES_MAX, PathRule, Place, PlaceKind, Policy,
     PolicyError,
     calls::{CallItem, calls},
-    sha256_hex,
+    filter, sha256_hex,
 };
 use crate::cell::place;
 
@@ -147,6 +147,7 @@ fn whole(arch: Arch, blame: &Blame<'_>, text: &str, file: File) -> Result<Policy
         },
         paths: paths(arch, blame, file.path)?,
         calls: calls(arch, blame, &file.call, &BTreeSet::new())?,
+        programs: filter::Programs::default(),
     })
 }
 

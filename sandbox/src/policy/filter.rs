@@ -17,7 +17,7 @@ use seccompiler::{
 };
 
 use super::{
-    Arch, CallRule, Condition, Policy, PolicyError, Verdict,
+    Arch, CallRule, Condition, Policy, Verdict,
     evaluate::{Filter, FilterError},
 };
 
@@ -33,7 +33,7 @@ const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// The programs of a policy, in the order of installation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Programs {
     /// Answer some calls with errors, let everything else pass to the main program.
     pub(crate) errors: Vec<BpfProgram>,
@@ -101,15 +101,6 @@ pub(super) fn program(
     SeccompFilter::new(rules, default, matched, target)
         .and_then(BpfProgram::try_from)
         .map_err(|error| error.to_string())
-}
-
-/// Finds out whether a policy compiles.
-pub(super) fn check(policy: &Policy) -> Result<(), PolicyError> {
-    compile(policy).map(drop).map_err(|why| PolicyError::Rule {
-        name: policy.name.clone(),
-        rule: "calls".to_owned(),
-        why,
-    })
 }
 
 /// Rules of which one must match for the call to be allowed: one for each choice of values.

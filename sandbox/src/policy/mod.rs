@@ -88,6 +88,8 @@ pub struct Policy {
     pub(crate) landlock: LandlockAbi,
     pub(crate) paths: Vec<PathRule>,
     pub(crate) calls: Vec<CallRule>,
+    /// The calls, compiled.
+    programs: filter::Programs,
 }
 
 /// Limits of a cell. The asker watches over silence, output and artifact, the supervisor and the
@@ -265,9 +267,13 @@ impl Policy {
     /// # Errors
     /// See [`PolicyError`].
     pub fn parse_for(arch: Arch, name: &str, text: &str) -> Result<Self, PolicyError> {
-        let policy = file::parse(arch, name, text)?;
+        let mut policy = file::parse(arch, name, text)?;
         floor::check(&policy)?;
-        filter::check(&policy)?;
+        policy.programs = filter::compile(&policy).map_err(|why| PolicyError::Rule {
+            name: policy.name.clone(),
+            rule: "calls".to_owned(),
+            why,
+        })?;
         Ok(policy)
     }
 
@@ -329,10 +335,14 @@ impl Policy {
     /// Never: a policy whose calls do not compile is none.
     #[must_use]
     pub fn filters(&self) -> Vec<evaluate::Filter> {
-        let programs = filter::compile(self).expect("the policy was compiled before");
-        programs
+        self.programs
             .filters()
             .expect("the programs were checked before")
+    }
+
+    /// The same, for installation.
+    pub(crate) fn programs(&self) -> &filter::Programs {
+        &self.programs
     }
 
     /// Flags of `clone3` for its namespaces.

@@ -34,7 +34,7 @@ mod trees;
 mod watch;
 mod worker;
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, rc::Rc};
 
 use crate::{
     channel::{Channel, ChannelError},
@@ -125,7 +125,7 @@ pub fn run(control: Channel, config: SupervisorConfig) -> Result<(), SupervisorE
 struct Settings {
     /// Held as long as the supervisor lives.
     presence: store::Presence,
-    policies: Vec<Policy>,
+    policies: Vec<Rc<Policy>>,
     cells_max: usize,
     scratch_bytes_max: u64,
     /// Lowers the memory of each cell.
@@ -150,7 +150,7 @@ fn start(config: SupervisorConfig) -> Result<(host::Host, Settings), SupervisorE
     let presence = store::open_here()?;
     let settings = Settings {
         presence,
-        policies: config.policies,
+        policies: config.policies.into_iter().map(Rc::new).collect(),
         cells_max: config.cells_max,
         scratch_bytes_max: config.scratch_bytes_max,
         memory_bytes_max: host.memory_bytes - host.memory_bytes / MEMORY_KEPT_PART,

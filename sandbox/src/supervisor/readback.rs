@@ -1,7 +1,9 @@
 //! What holds a cell, read from the kernel when its init has dropped everything and waits for us.
 //!
-//! Called between the last lock and `execve`. What is mandatory and not there means that the cell
-//! is ended before the job runs; what is there is listed for the report.
+//! [`built`] is called when init has no power left to change anything that it looks at, while init
+//! installs the filter; [`locked`] is called between that last lock and `execve`. What is mandatory
+//! and not there means that the cell is ended before the job runs; what is there is listed for the
+//! report.
 
 use std::fs;
 
@@ -22,27 +24,22 @@ pub(super) struct Seen<'a> {
     /// What init told us of itself, because nobody else can read it.
     pub(super) told: &'a Dropped,
     pub(super) group: Option<&'a Group>,
-    /// Number of the filter's listener in init's table.
-    pub(super) filter: i32,
 }
 
-/// Phrases for the report.
+/// Phrases for the report about the cell's world.
 ///
 /// # Errors
 /// The first thing that should be in force and is not.
-pub(super) fn check(seen: &Seen<'_>) -> Result<Vec<String>, String> {
+pub(super) fn built(seen: &Seen<'_>) -> Result<Vec<String>, String> {
     let Seen {
         pid, order, told, ..
     } = *seen;
-    let mut all = vec![namespaces(pid, order)?];
-    all.extend(status(seen)?);
-    all.push(mounts(pid, order)?);
+    let mut all = vec![namespaces(pid, order)?, mounts(pid, order)?];
     if let Some(command) = &order.command {
         let header = store::header(command).ok_or("the go command is not in the store")?;
         all.push(format!("{}: sha256:{}", header.title, header.digest));
     }
     all.push(network(pid)?);
-    all.push(descriptors(pid, seen.filter)?);
     let landlock = order.policy.landlock;
     if told.landlock_abi < landlock.required {
         return Err("landlock is not in force".to_owned());
@@ -65,6 +62,17 @@ pub(super) fn check(seen: &Seen<'_>) -> Result<Vec<String>, String> {
     }
     // No file of /proc shows which session keyring a process has.
     all.push("keyrings: a new one, as init says".to_owned());
+    Ok(all)
+}
+
+/// Phrases for the report about the process itself; `filter` is the number of the filter's listener
+/// in init's table.
+///
+/// # Errors
+/// The first thing that should be in force and is not.
+pub(super) fn locked(seen: &Seen<'_>, filter: i32) -> Result<Vec<String>, String> {
+    let mut all = status(seen)?;
+    all.push(descriptors(seen.pid, filter)?);
     Ok(all)
 }
 

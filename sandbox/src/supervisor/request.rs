@@ -3,7 +3,10 @@
 //! Called before anything is done. Deliberately its own, narrow and short: the asker parses what
 //! people type, this only has to be sure that a field is what it is used as.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    rc::Rc,
+};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -30,7 +33,7 @@ const ARGS_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) request: CellRequest,
-    pub(super) policy: Policy,
+    pub(super) policy: Rc<Policy>,
     /// Minor version of Go, for what its environment needs.
     pub(super) go_minor: u32,
     pub(super) sdk: Name,
@@ -70,7 +73,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         .policies
         .iter()
         .find(|known| known.sha256() == request.policy);
-    let policy = policy.ok_or("there is no policy with this hash")?.clone();
+    let policy = Rc::clone(policy.ok_or("there is no policy with this hash")?);
     let go_minor = go_minor(&request.go).ok_or("the Go version is not of the form `go1.26.8`")?;
     if go_numbers(&request.go).is_none_or(|numbers| numbers < legacy::OLDEST) {
         let (minor, patch) = legacy::OLDEST;

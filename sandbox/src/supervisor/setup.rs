@@ -29,7 +29,7 @@ impl Cell {
     pub(super) fn on_talk(&mut self, host: &Host) -> Option<Reply> {
         let result = match self.phase {
             Phase::Opening => self.opened(host),
-            Phase::Dropping => self.dropped(),
+            Phase::Dropping => self.dropped(host),
             Phase::Arming => self.armed(host),
             _ => self.left(),
         };
@@ -103,7 +103,7 @@ impl Cell {
         Ok(None)
     }
 
-    fn dropped(&mut self) -> Result<Option<Reply>, Failed> {
+    fn dropped(&mut self, host: &Host) -> Result<Option<Reply>, Failed> {
         let (said, _) = self.hear()?;
         let Said::Dropped { micros, dropped } = said else {
             return Err(("init".to_owned(), "spoke out of turn".to_owned()));
@@ -118,7 +118,32 @@ impl Cell {
         self.told = Some(dropped);
         self.armed_from = Instant::now();
         self.phase = Phase::Arming;
+        self.look_at("readback", host, readback::built)?; // init goes on meanwhile
         Ok(None)
+    }
+
+    /// Looks at what is in force, for the report.
+    fn look_at(
+        &mut self,
+        step: &str,
+        host: &Host,
+        look: impl FnOnce(&Seen<'_>) -> Result<Vec<String>, String>,
+    ) -> Result<(), Failed> {
+        let begin = Instant::now();
+        let told = self.told.as_ref();
+        let told = told.ok_or_else(|| ("init".to_owned(), "spoke out of turn".to_owned()))?;
+        let seen = Seen {
+            pid: self.pid,
+            slot: self.slot,
+            host,
+            order: &self.order,
+            told,
+            group: self.group.as_ref(),
+        };
+        let found = look(&seen).map_err(|error| (step.to_owned(), error))?;
+        self.report.in_force.extend(found);
+        self.lap(step, begin);
+        Ok(())
     }
 
     /// Takes the filter's listener, looks at what is in force, and lets init go.
@@ -133,23 +158,7 @@ impl Cell {
         let notify = process::take_descriptor(pidfd.as_fd(), number);
         self.notify = Some(notify.map_err(|e| step(format!("pidfd_getfd: {e}")))?);
         self.lap("seccomp", self.armed_from);
-        let begin = Instant::now();
-        let told = self
-            .told
-            .as_ref()
-            .ok_or_else(|| step("init spoke out of turn".to_owned()))?;
-        let seen = Seen {
-            pid: self.pid,
-            slot: self.slot,
-            host,
-            order: &self.order,
-            told,
-            group: self.group.as_ref(),
-            filter: number,
-        };
-        let in_force = readback::check(&seen);
-        self.report.in_force = in_force.map_err(|error| ("readback".to_owned(), error))?;
-        self.lap("readback", begin);
+        self.look_at("last readback", host, |seen| readback::locked(seen, number))?;
         self.go_on("exec")?;
         let now = Instant::now();
         self.lap("total", self.asked);

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
+    rc::Rc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     cell::{self, Plan, place, talk::Talk},
     channel::Channel,
-    policy::{PlaceKind, filter},
+    policy::PlaceKind,
     store,
     sys::process::{self, Forked},
     wire::Job,
@@ -127,7 +128,6 @@ fn plan(
     let null = host::null_mount(attributes(PlaceKind::Null));
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let plan = Plan {
-        programs: filter::compile(&order.policy)?,
         sdk: sdk.map_err(|e| e.to_string())?,
         command: command.map_err(|e| e.to_string())?,
         files: driver
@@ -143,7 +143,7 @@ fn plan(
         processors: processors(slot, order.processors())?,
         drop_groups: host.root,
         now_s: since.map_or(0, |since| since.as_secs()),
-        policy: order.policy.clone(),
+        policy: Rc::clone(&order.policy),
     };
     Ok((read, plan))
 }
