@@ -7,10 +7,7 @@ use nix::{
 };
 
 use super::Plan;
-use crate::sys::process;
 
-/// Least processor time beside others: a build must not make the service slow.
-const NICE: i32 = 19;
 /// Room for one main thread's stack; the kernel's usual value.
 const STACK_BYTES: u64 = 8 * 1024 * 1024;
 /// No file is written below a page, and no program of the host is started for a dump: with zero it
@@ -40,9 +37,4 @@ pub(super) fn install(plan: &Plan) -> Result<(), String> {
         setrlimit(resource, value, hard).map_err(|e| format!("{resource:?}: {e}"))?;
     }
     Ok(())
-}
-
-/// Lets everything else on this machine go first.
-pub(super) fn be_nice() -> Result<(), String> {
-    process::set_nice(NICE).map_err(|e| format!("setpriority: {e}"))
 }

@@ -164,13 +164,12 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     let folders = at.done(Step::Places, mounts::places(plan))?;
     at.done(Step::Names, ids::set_names())?; // needs CAP_SYS_ADMIN
     at.done(Step::Seal, mounts::seal(plan))?; // nothing can be added to the root below this line
-    at.done(Step::Relay, talk.opened(listener, folders))?; // waits until it was taken
+    at.done(Step::Relay, talk.opened(listener, folders))?; // no copy is left here
     at.done(Step::Limits, limits::install(plan))?;
     let bits = at.done(Step::Powers, powers::drop_all())?; // no mount can succeed below this line
     at.done(Step::NoNewPrivileges, powers::no_new_privileges())?; // seccomp and Landlock need it
     let abi = at.done(Step::Landlock, landlock::restrict(&plan.policy))?; // opens its own paths
     let refused = at.done(Step::Probes, probes::run())?; // the filter would end us for trying
-    at.done(Step::Limits, limits::be_nice())?; // late: else a busy machine slows the set-up, too
     at.done(Step::Descriptors, descriptors::close(plan, talk))?; // only the talk is left to close
     let said = Dropped {
         landlock_abi: abi,
@@ -180,7 +179,8 @@ fn enter(plan: &Plan, talk: &mut Talk) -> Result<Infallible, StepError> {
     };
     let told = talk.dropped(at.take(), said);
     at.done(Step::Seccomp, told)?;
-    let filter = at.done(Step::Seccomp, seccomp::install(plan.policy.programs()))?; // no allocation below
+    let programs = plan.policy.programs();
+    let filter = at.done(Step::Seccomp, seccomp::install(programs))?; // no allocation below
     talk.armed(&filter); // waits until the supervisor holds the listener and has looked at us
     talk.gone(plan.exec.run()) // the job; comes back only when it cannot be executed
 }

@@ -44,8 +44,8 @@ pub(crate) struct Programs {
 /// Compiles a policy.
 ///
 /// # Errors
-/// A sentence; cannot happen for a policy that [`check`] has let through. No program is returned
-/// that a kernel would refuse.
+/// A sentence; cannot happen for a [`Policy`] that was parsed, which holds its programs. No program
+/// is returned that a kernel would refuse.
 pub(crate) fn compile(policy: &Policy) -> Result<Programs, String> {
     let mut errors: BTreeMap<u32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
     let mut main = BTreeMap::new();

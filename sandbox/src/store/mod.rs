@@ -273,8 +273,7 @@ pub(crate) fn header(name: &Name) -> Option<Header> {
     folder.then(|| serde_json::from_str(&line).ok()).flatten()
 }
 
-/// A detached, read-only mount of a tree, and a note that it was used now. Of a go command the one
-/// file of its tree is shown.
+/// A detached, read-only mount of a tree; of a go command the one file of its tree is shown.
 pub(crate) fn mount(name: &Name, attributes: Attributes) -> Result<OwnedFd, StoreError> {
     let (path, kind) = match name.kind {
         Kind::Go => (name.folder().join(command::FILE), OFlag::empty()),
@@ -285,7 +284,6 @@ pub(crate) fn mount(name: &Name, attributes: Attributes) -> Result<OwnedFd, Stor
     let detached = mount::clone_tree(source.as_fd(), c"").at(&path)?;
     let wanted = attributes.and(Attributes::READ_ONLY);
     mount::restrict(detached.as_fd(), wanted).at(&path)?;
-    mark_used(name)?;
     Ok(detached)
 }
 

@@ -42,11 +42,11 @@ const FORBIDDEN_MAX: usize = 256;
 pub(super) enum Phase {
     /// Init makes namespaces, network and mounts.
     Opening,
-    /// The relay lives; init drops its powers.
+    /// Init drops its powers.
     Dropping,
     /// Init installs the filter.
     Arming,
-    /// Init has been let go and executes the job.
+    /// Init has been let go and executes the job; the relay starts.
     Leaving,
     /// The job runs.
     Running,
@@ -66,8 +66,10 @@ pub(super) struct Cell {
     pub(super) talk: Option<Channel>,
     pub(super) notify: Option<OwnedFd>,
     pub(super) relay: Option<Relay>,
-    /// What the relay gets once the listener exists.
+    /// What the relay gets when it starts.
     pub(super) waiting: Option<(Descriptors, OwnedFd)>,
+    /// The cell's listener and the folder of its result, likewise.
+    pub(super) given: Option<(OwnedFd, OwnedFd)>,
     /// The folder whose content is to be kept when the job succeeds.
     pub(super) kept: Option<OwnedFd>,
     /// Its control group, where the host has them.
@@ -118,6 +120,7 @@ impl Cell {
             notify: None,
             relay: None,
             waiting: Some((descriptors, output)),
+            given: None,
             kept: None,
             group: None,
             watch: None,
@@ -269,6 +272,7 @@ impl Cell {
         self.talk = None;
         self.notify = None;
         self.waiting = None;
+        self.given = None;
         // The counters go with the group, and the group goes when we are back.
         let counters = self.group.as_ref().map(Group::counters);
         let ending = match process::reap(self.pid) {

@@ -294,7 +294,7 @@ fn read(
 ) -> Result<Done, StoreError> {
     if scheduled {
         // Builds come first; the disk's order follows from it as well (ioprio_set(2)).
-        let _only_a_wish = process::set_nice(19);
+        let _only_a_wish = process::set_nice(0, 19);
     }
     match store::verify(here, name)? {
         Verdict::Sound(check) => {

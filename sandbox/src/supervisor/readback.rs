@@ -1,9 +1,9 @@
 //! What holds a cell, read from the kernel when its init has dropped everything and waits for us.
 //!
-//! [`built`] is called when init has no power left to change anything that it looks at, while init
-//! installs the filter; [`locked`] is called between that last lock and `execve`. What is mandatory
-//! and not there means that the cell is ended before the job runs; what is there is listed for the
-//! report.
+//! [`built`] is called when the mounts are sealed, while init gives up its powers, [`limited`] when
+//! no power is left to raise a limit, while init installs its filter, and [`locked`] between that
+//! last lock and `execve`. What is mandatory and not there means that the cell is ended before the
+//! job runs; what is there is listed for the report.
 
 use std::fs;
 
@@ -21,8 +21,6 @@ pub(super) struct Seen<'a> {
     pub(super) slot: usize,
     pub(super) host: &'a Host,
     pub(super) order: &'a Order,
-    /// What init told us of itself, because nobody else can read it.
-    pub(super) told: &'a Dropped,
     pub(super) group: Option<&'a Group>,
 }
 
@@ -31,15 +29,40 @@ pub(super) struct Seen<'a> {
 /// # Errors
 /// The first thing that should be in force and is not.
 pub(super) fn built(seen: &Seen<'_>) -> Result<Vec<String>, String> {
-    let Seen {
-        pid, order, told, ..
-    } = *seen;
+    let Seen { pid, order, .. } = *seen;
     let mut all = vec![namespaces(pid, order)?, mounts(pid, order)?];
     if let Some(command) = &order.command {
         let header = store::header(command).ok_or("the go command is not in the store")?;
         all.push(format!("{}: sha256:{}", header.title, header.digest));
     }
     all.push(network(pid)?);
+    if let Some(group) = seen.group {
+        if !group.holds(pid)? {
+            return Err("the first process is not in the cell's control group".to_owned());
+        }
+        all.push(group.in_force().to_owned());
+    }
+    Ok(all)
+}
+
+/// A phrase for the report about limits.
+///
+/// # Errors
+/// The first limit that is missing or too high.
+pub(super) fn limited(seen: &Seen<'_>) -> Result<Vec<String>, String> {
+    Ok(vec![limits(seen.pid, seen.order)?])
+}
+
+/// Phrases for the report about the process itself. `told` is what nobody else can read; `filter`
+/// is the number of the filter's listener in init's table.
+///
+/// # Errors
+/// The first thing that should be in force and is not.
+pub(super) fn locked(seen: &Seen<'_>, told: &Dropped, filter: i32) -> Result<Vec<String>, String> {
+    let Seen { pid, order, .. } = *seen;
+    let text = read(pid, "status")?;
+    let mut all = status(seen, told, &text)?;
+    all.push(descriptors(pid, filter)?);
     let landlock = order.policy.landlock;
     if told.landlock_abi < landlock.required {
         return Err("landlock is not in force".to_owned());
@@ -49,30 +72,12 @@ pub(super) fn built(seen: &Seen<'_>) -> Result<Vec<String>, String> {
         "landlock: rules of ABI {abi}, {} paths",
         order.policy.paths.len()
     ));
-    all.push(limits(pid, order)?);
-    if let Some(group) = seen.group {
-        if !group.holds(pid)? {
-            return Err("the first process is not in the cell's control group".to_owned());
-        }
-        all.push(group.in_force().to_owned());
-    }
     all.push(format!("attempts by init: {}, all refused", told.refused));
     if told.nesting.is_none() {
         all.push("user namespaces inside: none can be made".to_owned());
     }
     // No file of /proc shows which session keyring a process has.
     all.push("keyrings: a new one, as init says".to_owned());
-    Ok(all)
-}
-
-/// Phrases for the report about the process itself; `filter` is the number of the filter's listener
-/// in init's table.
-///
-/// # Errors
-/// The first thing that should be in force and is not.
-pub(super) fn locked(seen: &Seen<'_>, filter: i32) -> Result<Vec<String>, String> {
-    let mut all = status(seen)?;
-    all.push(descriptors(seen.pid, filter)?);
     Ok(all)
 }
 
@@ -125,16 +130,11 @@ fn namespaces(pid: i32, order: &Order) -> Result<String, String> {
     Ok(format!("namespaces: {}", words.join(", ")))
 }
 
-fn status(seen: &Seen<'_>) -> Result<Vec<String>, String> {
+/// `text` is the process's `status` (proc_pid_status(5)).
+fn status(seen: &Seen<'_>, told: &Dropped, text: &str) -> Result<Vec<String>, String> {
     let Seen {
-        pid,
-        slot,
-        host,
-        order,
-        told,
-        ..
+        slot, host, order, ..
     } = *seen;
-    let text = read(pid, "status")?;
     let field = |name: &str| {
         let line = text
             .lines()
@@ -290,8 +290,8 @@ fn limits(pid: i32, order: &Order) -> Result<String, String> {
             return Err(format!("limit `{name}` is {value}, not {max}"));
         }
     }
-    let cpus = read(pid, "status")?;
-    let cpus = cpus
+    let status = read(pid, "status")?;
+    let cpus = status
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed:"));
     let count: u32 = cpus.map_or(0, |mask| {

@@ -17,9 +17,13 @@ use super::{
 };
 use crate::{
     cell::talk::{Said, exec_step},
+    store,
     sys::process,
     wire::{Job, NotInForce, Reply},
 };
+
+/// Least processor time beside others: a build must not make the service slow.
+const NICE: i32 = 19;
 
 /// The step that failed, and why.
 type Failed = (String, String);
@@ -71,11 +75,6 @@ impl Cell {
         let (Said::Opened, Ok([listener, bin, cache])) = (said, given) else {
             return Err(step("init spoke out of turn".to_owned()));
         };
-        let waiting = self
-            .waiting
-            .take()
-            .ok_or_else(|| step("no descriptors".to_owned()))?;
-        let (descriptors, output) = waiting;
         let scratch = bin.try_clone().map_err(|e| step(e.to_string()))?;
         self.watch = Some(Watch::new(scratch, Instant::now()));
         let kept = match self.order.request.job {
@@ -83,23 +82,10 @@ impl Cell {
             Job::Command => Some(bin.try_clone().map_err(|e| step(e.to_string()))?),
             _ => None,
         };
-        let gifts = Gifts {
-            listener,
-            session: descriptors.session,
-            talk: descriptors.talk,
-            output,
-            bin,
-            artifact: descriptors.artifact,
-        };
-        // Init goes on while the relay starts: who connects before it accepts waits in the backlog,
-        // and without a relay we do not let init execute anything.
-        self.go_on("relay")?;
-        let begin = Instant::now();
-        let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
-        self.lap("start of the relay", begin);
-        self.relay = Some(relay);
+        self.given = Some((listener, bin));
         self.kept = kept;
         self.phase = Phase::Dropping;
+        self.look_at("readback", host, readback::built)?; // init goes on meanwhile
         Ok(None)
     }
 
@@ -118,7 +104,7 @@ impl Cell {
         self.told = Some(dropped);
         self.armed_from = Instant::now();
         self.phase = Phase::Arming;
-        self.look_at("readback", host, readback::built)?; // init goes on meanwhile
+        self.look_at("readback of limits", host, readback::limited)?; // init installs its filter
         Ok(None)
     }
 
@@ -130,14 +116,11 @@ impl Cell {
         look: impl FnOnce(&Seen<'_>) -> Result<Vec<String>, String>,
     ) -> Result<(), Failed> {
         let begin = Instant::now();
-        let told = self.told.as_ref();
-        let told = told.ok_or_else(|| ("init".to_owned(), "spoke out of turn".to_owned()))?;
         let seen = Seen {
             pid: self.pid,
             slot: self.slot,
             host,
             order: &self.order,
-            told,
             group: self.group.as_ref(),
         };
         let found = look(&seen).map_err(|error| (step.to_owned(), error))?;
@@ -158,10 +141,22 @@ impl Cell {
         let notify = process::take_descriptor(pidfd.as_fd(), number);
         self.notify = Some(notify.map_err(|e| step(format!("pidfd_getfd: {e}")))?);
         self.lap("seccomp", self.armed_from);
-        self.look_at("last readback", host, |seen| readback::locked(seen, number))?;
+        let told = self.told.take();
+        let told = told.ok_or_else(|| step("init spoke out of turn".to_owned()))?;
+        self.look_at("last readback", host, |seen| {
+            readback::locked(seen, &told, number)
+        })?;
+        // Not before: on a busy machine the rest of the set-up would wait as long as a build does,
+        // and so it would beside the start of the relay.
+        process::set_nice(self.pid, NICE)
+            .map_err(|e| ("limits".to_owned(), format!("setpriority: {e}")))?;
         self.go_on("exec")?;
         let now = Instant::now();
         self.lap("total", self.asked);
+        // Not before either: a process takes its time to start, and the job takes longer until it
+        // asks for anything. Who connects before the relay accepts waits in the backlog.
+        self.start_relay(host)?;
+        self.mark_trees();
         self.started = Some(now);
         self.deadline = deadline(now, self.order.wall_ms);
         self.phase = Phase::Leaving;
@@ -169,6 +164,37 @@ impl Cell {
             cell: self.id(),
             setup_us: micros(now - self.asked),
         }))
+    }
+
+    /// Notes that the trees in use were used now. Should that fail, they look older than they are.
+    fn mark_trees(&self) {
+        let std = self.order.request.frozen.then_some(&self.order.std);
+        let all = [Some(&self.order.sdk), std, self.order.command.as_ref()];
+        for name in all.into_iter().flatten() {
+            let _only_looks_older = store::mark_used(name);
+        }
+    }
+
+    /// Starts the relay with what the asker and the cell have given; without one the cell ends.
+    fn start_relay(&mut self, host: &Host) -> Result<(), Failed> {
+        let step = |error: String| ("relay".to_owned(), error);
+        let (waiting, given) = (self.waiting.take(), self.given.take());
+        let both = waiting.zip(given);
+        let ((descriptors, output), (listener, bin)) =
+            both.ok_or_else(|| step("no descriptors".to_owned()))?;
+        let gifts = Gifts {
+            listener,
+            session: descriptors.session,
+            talk: descriptors.talk,
+            output,
+            bin,
+            artifact: descriptors.artifact,
+        };
+        let begin = Instant::now();
+        let relay = relay::start(host, self.slot, gifts).map_err(|e| step(e.to_string()))?;
+        self.lap("start of the relay", begin);
+        self.relay = Some(relay);
+        Ok(())
     }
 
     /// The talk closes when the job is executed; four bytes are the error why it was not.

@@ -184,11 +184,13 @@ pub(crate) fn standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets how little processor time this process gets beside others; 19 is least.
-pub(crate) fn set_nice(value: i32) -> io::Result<()> {
+/// Sets how little processor time a process of one thread, or with 0 this thread, gets beside
+/// others; 19 is least.
+pub(crate) fn set_nice(pid: i32, value: i32) -> io::Result<()> {
+    let pid = libc::id_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: setpriority takes no pointers.
     check(c_long::from(unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, value)
+        libc::setpriority(libc::PRIO_PROCESS, pid, value)
     }))?;
     Ok(())
 }
