@@ -389,6 +389,10 @@ mod tests {
                 "fatal error: runtime: out of memory\n\ngoroutine 1",
                 "memory",
             ),
+            (
+                "fatal error: out of memory allocating heap arena metadata",
+                "memory",
+            ),
             ("x.go:1:1: syntax error: unexpected }", "build_failed"),
             (
                 "module requires go >= 1.99 (running go 1.26.8)",

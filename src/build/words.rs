@@ -22,7 +22,7 @@ struct Phrase {
     guessed: bool,
 }
 
-const PHRASES: [Phrase; 25] = [
+const PHRASES: [Phrase; 26] = [
     Phrase {
         printed: "is not a main package",
         code: "no_main_package",
@@ -172,6 +172,13 @@ const PHRASES: [Phrase; 25] = [
     },
     Phrase {
         printed: "fatal error: runtime: out of memory",
+        code: "memory",
+        sentence: "a process of the build used all of its memory",
+        remedy: "ask the operator for a policy with more memory",
+        guessed: true,
+    },
+    Phrase {
+        printed: "fatal error: out of memory",
         code: "memory",
         sentence: "a process of the build used all of its memory",
         remedy: "ask the operator for a policy with more memory",
