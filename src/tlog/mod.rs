@@ -5,9 +5,12 @@
 //! `get`. It is pure: it opens no file and no connection, and it must never let a hash out that was
 //! not authenticated against a signed root ([`reader`] is the only way to hashes of a remote log).
 
+pub mod cosignature;
 pub mod edge;
 pub mod index;
 pub mod note;
+pub mod offline;
+pub mod policy;
 pub mod proof;
 pub mod reader;
 pub mod text;
@@ -21,8 +24,11 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
+pub use cosignature::{WitnessKey, WitnessSigner};
 pub use edge::{Edge, Frontier};
 pub use note::{Note, NoteError, SigningKey, VerifierKey};
+pub use offline::{OfflineError, OfflineProof};
+pub use policy::{Policy, PolicyError};
 pub use proof::ProofError;
 pub use reader::{ReadError, TilePlan, TileSource};
 pub use text::TextError;

@@ -18,7 +18,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Algorithm number of Ed25519.
 const ED25519: u8 = 1;
 /// Em dash and space.
-const SIGNATURE_PREFIX: &str = "\u{2014} ";
+pub(super) const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
 /// Why a note or key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,11 +63,7 @@ impl VerifierKey {
             Some(_) => return Err(NoteError::UnknownAlgorithm),
             None => return Err(NoteError::MalformedKey),
         };
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&key)
-            .ok()
-            .filter(|key| !key.is_weak()) // with a weak key one signature fits every text
-            .ok_or(NoteError::MalformedKey)?;
-        let parsed = Self::new(name, key);
+        let parsed = Self::new(name, strong(&key).ok_or(NoteError::MalformedKey)?);
         let same = parsed.hash == hash && parsed.to_string() == text;
         if same {
             Ok(parsed)
@@ -103,11 +99,7 @@ impl VerifierKey {
     }
 
     fn verifies(&self, text: &str, signature: &[u8]) -> bool {
-        let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else {
-            return false;
-        };
-        // Without cofactor, as Go does; `verify_strict` would tell another tale than x/mod.
-        ed25519_dalek::Verifier::verify(&self.key, text.as_bytes(), &signature).is_ok()
+        same_as_go(&self.key, text.as_bytes(), signature)
     }
 }
 
@@ -266,6 +258,11 @@ impl Note {
         signed.then_some(&*self.text).ok_or_else(unsigned)
     }
 
+    /// The text, which nobody has verified yet.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// All signatures, of known and unknown keys.
     pub fn signatures(&self) -> &[Signature] {
         &self.signatures
@@ -285,7 +282,7 @@ fn parse_signature(line: &str) -> Option<Signature> {
 }
 
 /// The parts of `name+hash+base64`.
-fn parse_key(text: &str) -> Result<(&str, [u8; 4], Vec<u8>), NoteError> {
+pub(super) fn parse_key(text: &str) -> Result<(&str, [u8; 4], Vec<u8>), NoteError> {
     let parts = || {
         let (name, rest) = text.split_once('+')?;
         let (hash, base64) = rest.split_once('+')?;
@@ -296,7 +293,20 @@ fn parse_key(text: &str) -> Result<(&str, [u8; 4], Vec<u8>), NoteError> {
     parts().ok_or(NoteError::MalformedKey)
 }
 
-fn key_hash(name: &str, key: &[u8]) -> [u8; 4] {
+/// A public key that binds: with a weak one, one signature fits every text.
+pub(super) fn strong(key: &[u8; 32]) -> Option<ed25519_dalek::VerifyingKey> {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(key).ok()?;
+    (!key.is_weak()).then_some(key)
+}
+
+/// Whether Go would accept a signature: without cofactor. `verify_strict` would tell another tale
+/// than x/mod.
+pub(super) fn same_as_go(key: &ed25519_dalek::VerifyingKey, text: &[u8], bytes: &[u8]) -> bool {
+    let signature = ed25519_dalek::Signature::from_slice(bytes);
+    signature.is_ok_and(|it| ed25519_dalek::Verifier::verify(key, text, &it).is_ok())
+}
+
+pub(super) fn key_hash(name: &str, key: &[u8]) -> [u8; 4] {
     let mut hasher = Sha256::new();
     hasher.update(name);
     hasher.update(b"\n");
@@ -305,13 +315,13 @@ fn key_hash(name: &str, key: &[u8]) -> [u8; 4] {
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
-fn is_valid_name(name: &str) -> bool {
+pub(super) fn is_valid_name(name: &str) -> bool {
     let sane = |c: char| !c.is_whitespace() && !c.is_control() && c != '+';
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.chars().all(sane)
 }
 
 /// No control character but newline (DEL is allowed, as in x/mod).
-fn is_note_text(text: &str) -> bool {
+pub(super) fn is_note_text(text: &str) -> bool {
     text.bytes().all(|byte| byte >= 0x20 || byte == b'\n')
 }
 
