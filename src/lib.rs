@@ -102,6 +102,7 @@ pub mod modzip;
 pub mod output;
 pub mod provenance;
 pub mod proxy;
+pub mod receipt;
 pub mod relay;
 pub mod roles;
 pub mod selftest;

@@ -14,6 +14,7 @@ mod error;
 mod fault;
 mod fence;
 mod local;
+mod proofs;
 mod records;
 pub mod sign;
 pub mod signer;

@@ -22,7 +22,7 @@ use super::{
     tiles::{Recent, Tiles},
 };
 use crate::{
-    spec::hex,
+    receipt::KeysLeaf,
     store::db,
     tlog::{
         Frontier, Note, Tree, VerifierKey, empty_root, index, leaf_hash,
@@ -137,8 +137,11 @@ fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, Op
         )));
     }
     let key = signer.verifier().clone();
-    let statement_key = hex(&signer.statement_key());
-    let leaf = format!("key/1 log {key}\nkey/1 dsse ed25519:{statement_key}\n");
+    let keys = KeysLeaf {
+        log: key.clone(),
+        statement: signer.statement_key(),
+    };
+    let leaf = keys.text();
     let old = Tree {
         size: 0,
         root: empty_root(),

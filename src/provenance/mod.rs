@@ -7,6 +7,8 @@
 //! builder and the cell's report stand in `runDetails`. The form is final: envelopes of old records
 //! can never be written again.
 
+mod claims;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ use crate::{
     fetch::wire::ModuleHash,
     spec::{BuildKey, Target, Variant, hex},
 };
+
+pub use claims::{Claims, Dependency};
 
 /// Media type of the payload, which the signature covers.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -44,10 +48,30 @@ pub struct NoDirHash(String);
 /// Who built, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// Name of the instance's key; a host name for public instances.
-    pub builder: &'a str,
+    /// Who.
+    pub builder: Builder<'a>,
     /// Milliseconds since 1970 of the end; the beginning follows from the build's own times.
     pub finished_ms: u64,
+}
+
+/// Who ran the cell.
+#[derive(Debug, Clone, Copy)]
+pub enum Builder<'a> {
+    /// An instance, by the name of its key; a host name for public instances.
+    Instance(&'a str),
+    /// `hotcell build`, for whoever typed it: nobody else vouches for it.
+    Local,
+}
+
+impl Builder<'_> {
+    /// Its name in statements: an address, or a URN that is nobody's.
+    fn id(self) -> String {
+        match self {
+            Self::Instance(name) if name.contains('.') => format!("https://{name}/"),
+            Self::Instance(name) => format!("http://{name}/"),
+            Self::Local => "urn:hotcell:builder:local".to_owned(),
+        }
+    }
 }
 
 /// The statement on a finished build, as bytes to sign and store.
@@ -150,14 +174,9 @@ fn details(built: &Built, run: Run<'_>) -> Value {
         memory_peak_bytes,
         ..
     } = &built.cell;
-    let scheme = if run.builder.contains('.') {
-        "https"
-    } else {
-        "http"
-    };
     json!({
         "builder": {
-            "id": format!("{scheme}://{}/", run.builder),
+            "id": run.builder.id(),
             "version": { "hotcell": env!("CARGO_PKG_VERSION") },
         },
         "metadata": {
@@ -250,7 +269,7 @@ fn key_id(key: &[u8; 32]) -> String {
 
 /// A time in UTC, to the second. Days to date: H. Hinnant, "chrono-compatible low-level date
 /// algorithms", `civil_from_days`.
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     let seconds = ms / 1000;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468; // days since 0000-03-01
@@ -311,7 +330,7 @@ mod tests {
 
     fn parsed(built: &Built, finished_ms: u64) -> Value {
         let run = Run {
-            builder: "build.example.org",
+            builder: Builder::Instance("build.example.org"),
             finished_ms,
         };
         serde_json::from_slice(&statement(&key(), built, run).unwrap()).unwrap()
@@ -388,7 +407,7 @@ mod tests {
             &key(),
             &built(),
             Run {
-                builder: "x",
+                builder: Builder::Local,
                 finished_ms: 0,
             },
         )

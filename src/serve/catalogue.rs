@@ -148,6 +148,18 @@ impl Catalogue {
         .await
     }
 
+    /// The stored DSSE envelope of a build, if it is in the log.
+    pub async fn envelope(&self, key: &BuildKey) -> Result<Option<Vec<u8>>, CatalogueError> {
+        let key = key.to_string();
+        self.run(move |db| {
+            let sql = "SELECT envelope FROM result WHERE key = ?1";
+            let mut query = db.prepare_cached(sql)?;
+            let row = query.query_row(params![key], |row| row.get(0));
+            Ok(row.optional()?)
+        })
+        .await
+    }
+
     /// The newest results, of one module or of all.
     pub async fn recent(
         &self,

@@ -9,8 +9,10 @@ pub use crate::log::{Found, Health, WithEntry};
 use crate::{
     build::{BoxFuture, Built},
     log::{self, Log},
-    provenance,
+    provenance::{self, Builder},
+    receipt::Draft,
     spec::{BuildKey, Record},
+    tlog::OfflineProof,
 };
 
 /// What becomes a record and its companion.
@@ -75,6 +77,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// A tile by its path after `tile/`. May block on the disk for a moment.
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError>;
 
+    /// A proof of one leaf under the newest checkpoint. May block on the disk for a moment.
+    fn proof(&self, index: u64) -> Result<Option<OfflineProof>, ReadError>;
+
+    /// A build's receipt without its envelope. May block on the disk for a moment.
+    fn draft(&self, key: &BuildKey) -> Result<Option<Draft>, ReadError>;
+
     /// `name+hash+key`, as clients are given it.
     fn verifier_key(&self) -> String;
 
@@ -93,7 +101,7 @@ impl Ledger for Log {
         Box::pin(async move {
             let name = self.verifier_key().split('+').next().unwrap_or_default();
             let run = provenance::Run {
-                builder: name,
+                builder: Builder::Instance(name),
                 finished_ms,
             };
             let statement = provenance::statement(key, built, run)
@@ -132,6 +140,14 @@ impl Ledger for Log {
 
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
         Self::tile(self, path).map_err(|error| ReadError(Box::new(error)))
+    }
+
+    fn proof(&self, index: u64) -> Result<Option<OfflineProof>, ReadError> {
+        Self::proof(self, index).map_err(|error| ReadError(Box::new(error)))
+    }
+
+    fn draft(&self, key: &BuildKey) -> Result<Option<Draft>, ReadError> {
+        Self::draft(self, key).map_err(|error| ReadError(Box::new(error)))
     }
 
     fn verifier_key(&self) -> String {

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub origins_refused: AtomicU64,
     /// Lookups in the log.
     pub lookups: AtomicU64,
+    /// Proofs of leaves and receipts asked for.
+    pub proofs: AtomicU64,
     /// Downloads of binaries.
     pub downloads: AtomicU64,
     /// Event streams opened.
@@ -123,7 +125,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 9] {
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 10] {
         [
             (
                 "mismatches_total",
@@ -141,6 +143,7 @@ impl Metrics {
                 &self.origins_refused,
             ),
             ("lookups_total", "Lookups in the log.", &self.lookups),
+            ("proofs_total", "Proofs and receipts.", &self.proofs),
             ("downloads_total", "Downloads of binaries.", &self.downloads),
             ("streams_total", "Event streams opened.", &self.streams),
             (

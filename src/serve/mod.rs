@@ -42,6 +42,7 @@ mod listen;
 pub mod live;
 pub mod metrics;
 mod pages;
+mod proofs;
 pub mod queue;
 mod router;
 mod rows;

@@ -28,9 +28,11 @@ use crate::{
     },
     fetch::wire::ModuleHash,
     output::Output,
+    receipt::Draft,
     spec::{
         BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery, Record,
     },
+    tlog::OfflineProof,
 };
 
 /// What a hostile module makes the go command print.
@@ -318,6 +320,14 @@ impl Ledger for FakeLedger {
 
     fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
         Ok((path == "8/0/000.p/3").then(|| vec![7; 96]))
+    }
+
+    fn proof(&self, _: u64) -> Result<Option<OfflineProof>, ReadError> {
+        Ok(None) // the real log proves, in the tests that ask for proofs
+    }
+
+    fn draft(&self, _: &BuildKey) -> Result<Option<Draft>, ReadError> {
+        Ok(None)
     }
 
     fn verifier_key(&self) -> String {

@@ -17,6 +17,7 @@ use super::{
     app::App,
     builds,
     ledger::{Found, ReadError},
+    proofs,
 };
 use crate::spec::{
     BuildKey,
@@ -24,7 +25,7 @@ use crate::spec::{
 };
 
 /// Heads change with every entry.
-const HEAD_CACHE: &str = "no-cache";
+pub(super) const HEAD_CACHE: &str = "no-cache";
 /// Longest path of a tile: two levels and ten groups of digits are more than any log has.
 const TILE_LEN_MAX: usize = 100;
 
@@ -44,6 +45,9 @@ pub(super) async fn show(
     if let Some(key) = path.strip_prefix("lookup/") {
         app.metrics.lookups.fetch_add(1, Relaxed);
         return lookup(&app, &headers, key).await;
+    }
+    if let Some(path) = path.strip_prefix("proof/") {
+        return proofs::show(&app, path).await;
     }
     match path.strip_prefix("tile/") {
         Some(path) => tile(&app, path).await,
@@ -136,7 +140,7 @@ async fn tile(app: &Arc<App>, path: &str) -> Result<Response, Refusal> {
     Ok(answer::cached(response, IMMUTABLE))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -151,7 +155,7 @@ fn found_answer(found: &Found, cache: &'static str) -> Response {
     )
 }
 
-fn note(text: String, cache: &'static str) -> Response {
+pub(super) fn note(text: String, cache: &'static str) -> Response {
     let mut response = Response::new(text.into());
     let kind = HeaderValue::from_static("text/plain; charset=UTF-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -5,7 +5,9 @@ use sha2::{Digest as _, Sha256};
 use super::{super::testing::Outcome, *};
 use crate::{
     log::{Log, LogConfig},
+    receipt::Receipt,
     spec::{Companion, hex},
+    tlog::{OfflineProof, Policy, VerifierKey, leaf_hash, proof},
 };
 
 fn real_log(bench: &Bench) -> Log {
@@ -82,6 +84,85 @@ async fn the_real_log_refuses_other_bytes_for_a_key() {
     let latest = site.get("/tlog/latest").await;
     assert!(latest.text().starts_with("go.sum database tree\n3\n"));
     assert!(site.get("/healthz").await.text().contains("mismatches: 1"));
+}
+
+#[tokio::test]
+async fn a_receipt_of_the_real_log_proves_its_binary() {
+    let bench = Bench::new();
+    let log = real_log(&bench);
+    let site = Site::with(bench, Arc::new(log.clone())).await;
+    let path = format!("/tlog/proof/by-key/{KEY}");
+    let none = site.get(&path).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    assert!(none.text().starts_with("not_found: "), "{}", none.text());
+    assert_eq!(site.started(), 0, "a proof builds nothing");
+    let result = site.built().await;
+    site.get(&format!("/tlog/lookup/{}", KEY.replace("v1.2.3", "v1.2.4")))
+        .await;
+    let found = site.get(&path).await;
+    assert_eq!(
+        (found.status, found.header("content-type")),
+        (StatusCode::OK, "text/plain; charset=UTF-8")
+    );
+    assert_eq!(found.header("cache-control"), "no-cache");
+    let key = VerifierKey::parse(log.verifier_key()).unwrap();
+    let receipt = Receipt::parse(&found.body).unwrap();
+    let proved = receipt.check(&Policy::of_logs(vec![key])).unwrap();
+    assert_eq!(proved.checkpoint.tree, log.tree());
+    let binary = site.get(&format!("{result}{NAME}")).await.body;
+    let sha256 = Sha256::digest(&binary).into();
+    assert_eq!(proved.is_binary(&sha256, binary.len() as u64), Ok(()));
+    // An envelope that is not the companion's makes no receipt.
+    let db = crate::store::db::open(&site.bench.folder.path().join("hotcell.db")).unwrap();
+    db.execute("UPDATE result SET envelope = X'00'", [])
+        .unwrap();
+    let alone = OfflineProof::parse(&site.get(&path).await.body).unwrap();
+    assert_eq!((alone.extra, alone.index), (None, 2));
+}
+
+#[tokio::test]
+async fn every_leaf_of_the_real_log_has_a_proof_and_nothing_else_has() {
+    let bench = Bench::new();
+    let log = real_log(&bench);
+    let site = Site::with(bench, Arc::new(log.clone())).await;
+    site.built().await;
+    let data = site.get("/tlog/tile/8/data/000.p/3").await;
+    let leaves: Vec<_> = data.text().split_terminator("\n\n").collect();
+    for (index, leaf) in leaves.iter().enumerate() {
+        let answer = site.get(&format!("/tlog/proof/{index}")).await;
+        assert_eq!(answer.header("cache-control"), "no-cache");
+        let parsed = OfflineProof::parse(&answer.body).unwrap();
+        assert_eq!(parsed.checkpoint, site.get("/tlog/checkpoint").await.text());
+        assert_eq!(parsed.extra, None);
+        let leaf = leaf_hash(format!("{leaf}\n").as_bytes());
+        let index = index as u64;
+        proof::check_inclusion(&parsed.path, &log.tree(), index, &leaf).unwrap();
+    }
+    for (path, status, code) in [
+        ("3", 404, "not_found"),
+        ("18446744073709551615", 404, "not_found"),
+        ("18446744073709551616", 400, "bad_index"),
+        ("01", 400, "bad_index"),
+        ("-1", 400, "bad_index"),
+        ("", 400, "bad_index"),
+        ("by-key", 400, "bad_index"),
+        ("by-key/", 400, "bad_spec"),
+        (
+            "by-key/example.org/m@latest/linux-amd64-go1.26.8/",
+            400,
+            "bad_spec",
+        ),
+        (&format!("by-key/{}", "x".repeat(5000)), 400, "bad_spec"),
+        (&format!("by-key/{KEY}record"), 400, "bad_spec"),
+    ] {
+        let answer = site.get(&format!("/tlog/proof/{path}")).await;
+        assert_eq!(answer.status.as_u16(), status, "{path:.60}");
+        assert!(
+            answer.text().starts_with(code),
+            "{path:.60}: {}",
+            answer.text()
+        );
+    }
 }
 
 #[tokio::test]

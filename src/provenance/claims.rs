@@ -1,0 +1,169 @@
+//! What a statement of ours says, read back.
+
+use serde::Deserialize;
+
+use super::{BUILD_TYPE, ENVELOPE_BYTES_MAX, EnvelopeError};
+use crate::spec::unhex;
+
+/// The parts of a statement that `verify` compares and shows. Texts are as signed: escape them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// File name of the binary.
+    pub name: String,
+    /// SHA-256 of the binary.
+    pub sha256: [u8; 32],
+    /// The build key.
+    pub key: String,
+    /// Name of the cell's policy.
+    pub policy: String,
+    /// SHA-256 of the cell's policy, in hex.
+    pub policy_sha256: String,
+    /// The SDK first, then module zips and go.mod files.
+    pub dependencies: Vec<Dependency>,
+    /// Address of the builder.
+    pub builder: String,
+    /// When the build ended, in UTC, by the builder's clock.
+    pub finished: String,
+}
+
+/// Something that the cell was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Package URL.
+    pub uri: String,
+    /// Go's directory hash.
+    pub h1: String,
+}
+
+impl Claims {
+    /// Reads a statement whose signature was verified.
+    ///
+    /// # Errors
+    /// It is no statement on a build of ours.
+    pub fn parse(statement: &[u8]) -> Result<Self, EnvelopeError> {
+        let parse = || {
+            let all: Statement = (statement.len() <= ENVELOPE_BYTES_MAX)
+                .then(|| serde_json::from_slice(statement).ok())
+                .flatten()?;
+            let [subject] = <[Subject; 1]>::try_from(all.subject).ok()?;
+            let Predicate {
+                build_definition: definition,
+                run_details: run,
+            } = all.predicate;
+            let policy = definition.internal_parameters.policy;
+            let known = all.kind == "https://in-toto.io/Statement/v1"
+                && all.predicate_type == "https://slsa.dev/provenance/v1"
+                && definition.build_type == BUILD_TYPE;
+            known.then_some(Self {
+                name: subject.name,
+                sha256: unhex(&subject.digest.sha256)?,
+                key: definition.external_parameters.key,
+                policy: policy.name,
+                policy_sha256: policy.sha256,
+                dependencies: definition
+                    .resolved_dependencies
+                    .into_iter()
+                    .map(|dependency| Dependency {
+                        uri: dependency.uri,
+                        h1: dependency.annotations.h1,
+                    })
+                    .collect(),
+                builder: run.builder.id,
+                finished: run.metadata.finished_on,
+            })
+        };
+        parse().ok_or(EnvelopeError::Malformed)
+    }
+
+    /// How many modules were compiled or looked at: each counts once, with zip or go.mod alone.
+    pub fn modules(&self) -> usize {
+        let modules = self.dependencies.iter().skip(1);
+        let mut names: Vec<&str> = modules
+            .map(|it| it.uri.strip_suffix("#go.mod").unwrap_or(&it.uri))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.len()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    predicate_type: String,
+    predicate: Predicate,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    name: String,
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+struct Digest {
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate {
+    build_definition: Definition,
+    run_details: RunDetails,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Definition {
+    build_type: String,
+    external_parameters: External,
+    internal_parameters: Internal,
+    resolved_dependencies: Vec<Resolved>,
+}
+
+#[derive(Deserialize)]
+struct External {
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct Internal {
+    policy: PolicyName,
+}
+
+#[derive(Deserialize)]
+struct PolicyName {
+    name: String,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Resolved {
+    uri: String,
+    annotations: Annotations,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    h1: String,
+}
+
+#[derive(Deserialize)]
+struct RunDetails {
+    builder: BuilderId,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct BuilderId {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    finished_on: String,
+}
