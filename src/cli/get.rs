@@ -66,6 +66,12 @@ impl Get {
         for warning in &got.warnings {
             say(format_args!("warning: {warning}"));
         }
+        if let (Some(path), Some(receipt)) = (&got.path, &got.receipt) {
+            let (path, receipt) = (path.display(), receipt.display());
+            say(format_args!(
+                "receipt: {receipt}; `hotcell verify {path}` proves it without a network"
+            ));
+        }
         if json {
             return print(got.json());
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::state::StateError;
 use crate::{
     proxy::GetError as HttpError,
+    receipt::ReceiptError,
     spec::SpecError,
     store::durable::DurableError,
     tlog::{NoteError, ReadError},
@@ -84,6 +85,15 @@ pub enum GetError {
         /// What does not fit.
         what: &'static str,
     },
+    /// The receipt proves nothing, or something else.
+    #[error("the instance's receipt is wrong")]
+    Receipt(#[source] ReceiptError),
+    /// The receipt is that of another build.
+    #[error("the instance's receipt is of another build: `{key}`")]
+    OtherReceipt {
+        /// Of which.
+        key: String,
+    },
     /// The download is something else.
     #[error("the download is not the binary of the record: {what}")]
     OtherBinary {
@@ -93,8 +103,8 @@ pub enum GetError {
     /// What is known about the log is gone or damaged.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The binary cannot be written.
-    #[error("cannot write the binary")]
+    /// The binary or its receipt cannot be written.
+    #[error("cannot write the binary or its receipt")]
     Write(#[source] DurableError),
 }
 
@@ -114,6 +124,8 @@ impl GetError {
             | Self::OldHead { .. }
             | Self::OtherRecord { .. }
             | Self::NoCompanion { .. }
+            | Self::Receipt(_)
+            | Self::OtherReceipt { .. }
             | Self::OtherBinary { .. } => 3,
         }
     }

@@ -2,14 +2,15 @@
 //!
 //! Called by the command line. In this order: the record of a lookup answer, its signed head, the
 //! head against the one that was seen before (kept per key), record and companion in the tree of
-//! the head, record against what was asked, then the download against size, sum and the full
-//! SHA-256. Nothing has its final name before all of it holds. A server that shows two histories is
+//! the head, record against what was asked, the receipt as `verify` will check it, then the download
+//! against size, sum and the full SHA-256. Nothing has its final name before all of it holds. A server that shows two histories is
 //! kept as evidence. It must never take a key from the server, nor write outside `bindir` and the
 //! state folder of the key.
 
 mod asked;
 mod download;
 mod error;
+mod receipt;
 mod remote;
 mod state;
 
@@ -29,6 +30,7 @@ use crate::{
 use asked::Asked;
 pub use error::GetError;
 use remote::Remote;
+pub use state::known_keys;
 use state::{State, StateError};
 
 /// How often another process may keep a newer head while this one compares its own.
@@ -93,6 +95,8 @@ pub struct Got {
     pub provenance_sha256: Option<[u8; 32]>,
     /// Where the binary is; absent without download.
     pub path: Option<PathBuf>,
+    /// Where its receipt is; absent without download, with `gobuild`, and when there is none.
+    pub receipt: Option<PathBuf>,
     /// What a person should know, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -121,18 +125,36 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
     asked.check(&record)?;
     let companion = match request.gobuild {
         true => {
-            warnings
-                .push("without a companion, 160 bits of the hash are all that is proved".into());
+            warnings.push(
+                "without a companion, 160 bits of the hash are all that is proved, and there is \
+                 no receipt"
+                    .into(),
+            );
             None
         }
         false => Some(companion(&record, index, tree, &remote).await?),
     };
     let mut sha256 = companion.as_ref().map(|companion| companion.sha256);
-    let mut path = None;
+    let (mut path, mut receipt) = (None, None);
     if request.download {
         let target = request.bindir.join(record.key.binary_name());
-        let got = download::fetch(&remote, &record, sha256, &target).await?;
-        sha256 = Some(got);
+        let staged = match &companion {
+            Some(companion) => {
+                let fetched = receipt::fetch(&remote, &key, &record, companion).await?;
+                if let Some(fetched) = &fetched {
+                    let checkpoint = fetched.checkpoint().as_bytes();
+                    advance(&state, &key, checkpoint, &remote, &mut warnings).await?;
+                }
+                fetched.map(|it| it.stage(&target)).transpose()?
+            }
+            None => None,
+        };
+        sha256 = Some(download::fetch(&remote, &record, sha256, &target).await?);
+        match staged {
+            Some(staged) => receipt = Some(staged.keep()?),
+            None if companion.is_some() => warnings.push(receipt::NONE.into()),
+            None => {}
+        }
         path = Some(target);
     }
     let provenance_sha256 = companion.map(|companion| companion.provenance_sha256);
@@ -143,6 +165,7 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
         sha256,
         provenance_sha256,
         path,
+        receipt,
         warnings,
     })
 }
@@ -190,9 +213,11 @@ async fn advance(
             true => (*seen_tree, head),
             false => (head, *seen_tree),
         };
+        // Two roots for one size are a fork, whatever tiles the instance shows.
+        let forked = older.size == newer.size && older.root != newer.root;
         match reader::check_prefix(older, newer, remote).await {
             Ok(()) => {}
-            Err(ReadError::NotContained { .. }) => {
+            Err(error) if forked || matches!(error, ReadError::NotContained { .. }) => {
                 let evidence = state.keep_evidence(seen_note, &note)?;
                 return Err(GetError::Fork { evidence });
             }
@@ -266,6 +291,7 @@ impl Got {
             "log_index": self.index,
             "log_size": self.tree.size,
             "path": self.path,
+            "receipt": self.receipt,
             "warnings": self.warnings,
         })
     }

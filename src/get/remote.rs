@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{GetError, Http};
 use crate::{
     proxy::{GetError as HttpError, Limits, Sink, Url},
-    spec::{Record, url::result_path},
+    receipt::RECEIPT_BYTES_MAX,
+    spec::{BuildKey, Record, url::result_path},
     tlog::{
         ReadError, Tile, TileSource, VerifierKey,
         text::parse_data_tile,
@@ -20,7 +21,7 @@ const LOOKUP_BYTES_MAX: u64 = 64 * 1024;
 const DATA_BYTES_MAX: u64 = 512 * 1024;
 /// Longest time of a lookup: the instance builds what it does not have yet, after its queue.
 pub(super) const LOOKUP_TIME: Duration = Duration::from_secs(30 * 60);
-/// Longest time of a tile.
+/// Longest time of a tile, and of a receipt.
 const TILE_TIME: Duration = Duration::from_secs(60);
 /// Longest time of a download; a large binary over a slow line.
 const DOWNLOAD_TIME: Duration = Duration::from_secs(60 * 60);
@@ -78,10 +79,10 @@ impl Remote {
         let width = u16::try_from(width).map_err(|_| malformed())?;
         let tile = Tile::new(0, number, width).ok_or_else(malformed)?;
         // The instance may have grown meanwhile and have the full tile only.
-        let (body, width) = match self.tile(&tile::data_path(&tile), DATA_BYTES_MAX).await {
+        let (body, width) = match self.read(&tile::data_path(&tile), DATA_BYTES_MAX).await {
             Err(GetError::Unavailable { source, .. }) if source.is_missing() && !tile.is_full() => {
                 let path = tile::data_path(&tile.full());
-                (self.tile(&path, DATA_BYTES_MAX).await?, WIDTH)
+                (self.read(&path, DATA_BYTES_MAX).await?, WIDTH)
             }
             other => (other?, width),
         };
@@ -93,7 +94,19 @@ impl Remote {
             .ok_or_else(malformed)
     }
 
-    async fn tile(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, GetError> {
+    /// The receipt of a build, unverified; nothing when the instance has none.
+    pub(super) async fn receipt(&self, key: &BuildKey) -> Result<Option<Vec<u8>>, GetError> {
+        match self
+            .read(&format!("proof/by-key/{key}"), RECEIPT_BYTES_MAX as u64)
+            .await
+        {
+            Err(GetError::Unavailable { source, .. }) if source.is_missing() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// A part of the log below its address.
+    async fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, GetError> {
         let url = parse(&format!("{}/{path}", self.log))?;
         let mut body = Vec::new();
         let limits = Limits {
@@ -103,7 +116,9 @@ impl Remote {
         let asked = self.http.rest.get(&url, limits, &mut body).await;
         // A tile that is not there is no refusal to build: the log is incomplete, or not up yet.
         asked.map_err(|source| match source {
-            HttpError::TooLong { .. } => GetError::Malformed { what: "tile" },
+            HttpError::TooLong { .. } => GetError::Malformed {
+                what: "answer (it is too long)",
+            },
             source => GetError::Unavailable {
                 what: "log",
                 source,
@@ -138,11 +153,11 @@ impl TileSource for Remote {
         let mut data = Vec::with_capacity(tiles.len());
         for tile in tiles {
             let bytes_max = tile::TILE_BYTES as u64;
-            let mut bytes = match self.tile(&tile.sumdb_path(), bytes_max).await {
+            let mut bytes = match self.read(&tile.sumdb_path(), bytes_max).await {
                 Err(GetError::Unavailable { source, .. })
                     if source.is_missing() && !tile.is_full() =>
                 {
-                    self.tile(&tile.full().sumdb_path(), bytes_max).await?
+                    self.read(&tile.full().sumdb_path(), bytes_max).await?
                 }
                 other => other?,
             };

@@ -17,11 +17,18 @@ use sha2::{Digest, Sha256};
 use crate::{
     spec::hex,
     store::durable::{self, DurableError},
-    tlog::{Note, NoteError, Tree, VerifierKey, note::NOTE_BYTES_MAX, text::parse_tree},
+    tlog::{
+        Note, NoteError, Tree, VerifierKey,
+        note::NOTE_BYTES_MAX,
+        text::{parse_checkpoint, parse_tree},
+    },
 };
 
 /// Folders of other keys that are looked at for one of the same name.
 const OTHER_KEYS_MAX: usize = 1000;
+
+/// Longest file of a key, in bytes: a name of 255, and 60 for the rest.
+const KEY_BYTES_MAX: usize = 1024;
 
 /// The state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +81,18 @@ pub(super) enum BadHead {
     Text,
 }
 
-/// The note as text and its tree, if the key signed it.
+/// The note as text and its tree, if the key signed it: a head in the form of the checksum
+/// database, or a checkpoint of the key's own log. The key signs both forms of every head.
 pub(super) fn verify(key: &VerifierKey, note: &[u8]) -> Result<(String, Tree), BadHead> {
     let parsed = Note::parse(note).map_err(BadHead::Note)?;
-    let tree = parse_tree(parsed.verify(key).map_err(BadHead::Note)?);
+    let signed = parsed.verify(key).map_err(BadHead::Note)?;
+    let checkpoint = || match parse_checkpoint(signed) {
+        Ok((origin, tree)) if origin == key.name() => Ok(tree),
+        _ => Err(BadHead::Text),
+    };
+    let tree = parse_tree(signed).or_else(|_| checkpoint())?;
     let text = std::str::from_utf8(note).map_err(|_| BadHead::Text)?;
-    Ok((text.to_owned(), tree.map_err(|_| BadHead::Text)?))
+    Ok((text.to_owned(), tree))
 }
 
 /// The folder of one key.
@@ -176,12 +189,21 @@ impl State {
 
 /// Whether another key of this name has a folder.
 fn same_name(folder: &Path, key: &VerifierKey) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return false;
-    };
-    let mut keys = entries.take(OTHER_KEYS_MAX).filter_map(|entry| {
-        let bytes = durable::read_bounded(&entry.ok()?.path().join("key"), 1024).ok()??;
-        VerifierKey::parse(String::from_utf8(bytes).ok()?.trim_end()).ok()
-    });
+    let mut keys = known_keys(folder).into_iter();
     keys.any(|other| other.name() == key.name() && other != *key)
+}
+
+/// Keys that this user has given to `get`, from `$XDG_STATE_HOME/hotcell`; what cannot be read is
+/// left out. A key counts in the folder of its own hash only.
+pub fn known_keys(folder: &Path) -> Vec<VerifierKey> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let key = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let bytes = durable::read_bounded(&entry.path().join("key"), KEY_BYTES_MAX).ok()??;
+        let key = VerifierKey::parse(String::from_utf8(bytes).ok()?.trim_end()).ok()?;
+        (entry.file_name().to_str() == Some(&key.id())).then_some(key)
+    };
+    entries.take(OTHER_KEYS_MAX).filter_map(key).collect()
 }

@@ -3,12 +3,12 @@
 use std::{fs, io::Write, os::unix::fs::PermissionsExt};
 
 use flate2::{Compression, write::GzEncoder};
-use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::{
     proxy::table::Table,
-    spec::{BuildKey, url::result_path},
+    receipt::testing::{FakeLog, KEY, binary, companion_of, key_of, record_of},
+    spec::url::result_path,
     tlog::{
         SigningKey, Tile, leaf_hash,
         testing::NaiveTree,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 const URL: &str = "https://build.example.org/tlog";
-const KEY: &str = "example.com/mod5@v1.0.0/cmd/tool/linux-amd64-go1.26.8/";
+const RECEIPT: &str = "proof/by-key/example.com/mod5@v1.0.0/cmd/tool/linux-amd64-go1.26.8/";
 
 /// An instance whose every answer can be replaced.
 #[derive(Clone)]
@@ -28,55 +28,33 @@ struct Instance {
     table: Table,
 }
 
-fn binary(n: usize) -> Vec<u8> {
-    format!("binary {n} ").repeat(100).into_bytes()
-}
-
-fn key_of(n: usize) -> BuildKey {
-    BuildKey::parse(&KEY.replace("mod5", &format!("mod{n}"))).unwrap()
-}
-
-fn record_of(n: usize) -> Record {
-    let bytes = binary(n);
-    let sum = Sum::of(&Sha256::digest(&bytes).into());
-    Record {
-        key: key_of(n),
-        size: bytes.len() as u64,
-        sum,
-    }
-}
-
-fn companion_of(n: usize) -> Companion {
-    Companion {
-        key: key_of(n),
-        record_index: 1 + 2 * n as u64,
-        sha256: Sha256::digest(binary(n)).into(),
-        provenance_sha256: [9; 32],
-    }
-}
-
 impl Instance {
     /// An instance with `builds` records and their companions after leaf 0.
     fn new(builds: usize) -> Self {
-        let signing = SigningKey::from_seed("build.example.org", &[5; 32]).unwrap();
-        let mut leaves = vec!["key/1 log x\n".to_owned()];
-        for n in 0..builds {
-            leaves.extend([record_of(n).text(), companion_of(n).text()]);
-        }
+        Self::with_key(5, builds)
+    }
+
+    /// The same with the key of another seed.
+    fn with_key(seed: u8, builds: usize) -> Self {
+        let log = FakeLog::new("build.example.org", seed, builds);
         let instance = Self {
-            signing: Arc::new(signing),
-            leaves,
+            signing: Arc::new(log.signing),
+            leaves: log.leaves,
             table: Table::default(),
         };
         instance.publish();
         instance
     }
 
-    fn tree(&self) -> NaiveTree {
-        let leaves = self.leaves.iter().map(|text| leaf_hash(text.as_bytes()));
-        NaiveTree {
-            leaves: leaves.collect(),
+    fn log(&self) -> FakeLog {
+        FakeLog {
+            signing: SigningKey::parse(&self.signing.secret_text()).unwrap(),
+            leaves: self.leaves.clone(),
         }
+    }
+
+    fn tree(&self) -> NaiveTree {
+        self.log().tree()
     }
 
     fn note(&self, size: usize) -> String {
@@ -102,6 +80,9 @@ impl Instance {
             }
         }
         self.answer(KEY, 11, &self.leaves.get(11).cloned().unwrap_or_default());
+        if self.leaves.len() > 12 {
+            self.put(RECEIPT, self.log().receipt(5).as_bytes());
+        }
         let mut gz = GzEncoder::new(Vec::new(), Compression::default());
         gz.write_all(&binary(5)).unwrap();
         self.put_download(".gz", &gz.finish().unwrap());
@@ -214,7 +195,7 @@ async fn an_honest_instance_gives_a_program_that_is_proved() {
         assert_eq!(got.json()["sum"], record_of(5).sum.to_string());
         // And again, over the file that is there.
         assert_eq!(instance.get(&user).await.unwrap().tree, got.tree);
-        assert_eq!(user.binaries(), 1);
+        assert_eq!(user.binaries(), 2, "the program and its receipt");
     }
 }
 
@@ -620,13 +601,7 @@ async fn keys_and_addresses_are_checked_and_namesakes_are_told() {
         .unwrap_err();
     assert_eq!(error.exit_code(), 2);
     // The same name with another key is another log, and the user is told.
-    let signing = SigningKey::from_seed("build.example.org", &[8; 32]).unwrap();
-    let other = Instance {
-        signing: Arc::new(signing),
-        table: Table::default(),
-        ..instance
-    };
-    other.publish();
+    let other = Instance::with_key(8, 6);
     let got = other.get(&user).await.unwrap();
     assert!(
         got.warnings[0].contains("another key with the name"),
@@ -654,4 +629,102 @@ async fn the_name_of_a_key_says_where_its_log_is() {
         remote.lookup("x").await.unwrap_err();
         assert_eq!(table.asked(), [format!("{log}/lookup/x")]);
     }
+}
+
+/// Path and text of the receipt that a user has.
+fn kept(got: &Got) -> (PathBuf, String) {
+    let path = got.receipt.clone().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    (path, text)
+}
+
+#[tokio::test]
+async fn a_receipt_is_beside_the_binary_and_is_replaced_as_a_whole() {
+    let (mut instance, user) = (Instance::new(6), User::new());
+    let got = instance.get(&user).await.unwrap();
+    let (path, text) = kept(&got);
+    assert_eq!(path, user.0.path().join("bin/tool.receipt"));
+    assert_eq!(text, instance.log().receipt(5));
+    assert_eq!(got.json()["receipt"], path.to_str().unwrap());
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    let key = instance.signing.verifier().clone();
+    assert_eq!(known_keys(&user.state()), std::slice::from_ref(&key));
+    instance
+        .leaves
+        .extend([record_of(6).text(), companion_of(6).text()]);
+    instance.publish();
+    let (_, newer) = kept(&instance.get(&user).await.unwrap());
+    assert!(newer != text && newer == instance.log().receipt(5));
+    let proved = crate::receipt::Receipt::parse(newer.as_bytes()).unwrap();
+    let policy = crate::tlog::Policy::of_logs(vec![key]);
+    assert_eq!(
+        proved.check(&policy).unwrap().companion.text(),
+        companion_of(5).text()
+    );
+    // A folder counts for the key of its own name only.
+    let folder = user.log(&instance);
+    fs::rename(&folder, folder.with_file_name("other")).unwrap();
+    assert!(known_keys(&user.state()).is_empty());
+    assert!(known_keys(Path::new("/nonexistent")).is_empty());
+}
+
+#[tokio::test]
+async fn receipts_that_prove_something_else_leave_no_file() {
+    let (instance, user) = (Instance::new(6), User::new());
+    for (lie, text, _) in crate::receipt::tests::lies() {
+        if lie == "no extra" {
+            continue;
+        }
+        instance.put(RECEIPT, text.as_bytes());
+        is_a_lie(&instance, &user, lie).await;
+    }
+    instance.put(RECEIPT, instance.log().receipt(4).as_bytes());
+    let error = is_a_lie(&instance, &user, "receipt of another build").await;
+    assert!(matches!(error, GetError::OtherReceipt { .. }), "{error:?}");
+    instance.table.put_status(&format!("{URL}/{RECEIPT}"), 503);
+    assert_eq!(instance.get(&user).await.unwrap_err().exit_code(), 4);
+    assert_eq!(user.binaries(), 0);
+    // An instance that has none, or no envelope, gives a binary and a warning.
+    let draft = instance.log().draft(5).finish(None).to_string();
+    instance.put(RECEIPT, draft.as_bytes());
+    let without = instance.get(&user).await.unwrap();
+    instance.table.put_status(&format!("{URL}/{RECEIPT}"), 404);
+    for got in [without, instance.get(&user).await.unwrap()] {
+        assert_eq!((&got.receipt, user.binaries()), (&None, 1));
+        assert_eq!(got.warnings, [super::receipt::NONE]);
+        assert!(got.json()["receipt"].is_null());
+    }
+}
+
+#[tokio::test]
+async fn the_checkpoint_of_a_receipt_is_held_against_the_head_that_was_seen() {
+    let (mut instance, user) = (Instance::new(6), User::new());
+    let old = instance.note(13);
+    instance.get(&user).await.unwrap();
+    // The log grew between the lookup and the receipt: the newer head is kept, as a checkpoint.
+    instance
+        .leaves
+        .extend([record_of(6).text(), companion_of(6).text()]);
+    instance.publish();
+    let record = format_record(11, &record_of(5).text()).unwrap();
+    instance.put(&format!("lookup/{KEY}"), (record + &old).as_bytes());
+    instance.get(&user).await.unwrap();
+    let latest = || fs::read_to_string(user.log(&instance).join("latest")).unwrap();
+    assert_eq!(latest(), instance.log().checkpoint());
+    instance.publish();
+    instance.get(&user).await.unwrap();
+    assert_eq!(latest(), instance.log().checkpoint());
+    let error = is_a_lie(&Instance::new(6), &user, "rollback").await;
+    assert!(matches!(error, GetError::OldHead { .. }), "{error:?}");
+    // A receipt under a head of another history is a fork like any other.
+    let mut fork = instance.log();
+    fork.leaves[14] = companion_of(7).text();
+    instance.put(RECEIPT, fork.receipt(5).as_bytes());
+    let error = is_a_lie(&instance, &user, "fork").await;
+    let GetError::Fork { evidence } = error else {
+        panic!("{error:?}")
+    };
+    let text = fs::read_to_string(evidence).unwrap();
+    assert!(text.contains(&fork.checkpoint()) && text.contains(&instance.log().checkpoint()));
 }
