@@ -14,6 +14,7 @@ mod progress;
 mod selftest;
 mod serve;
 mod toolchain;
+mod verify;
 mod watch;
 
 use std::{fmt::Display, path::PathBuf, process::ExitCode};
@@ -56,6 +57,8 @@ enum Command {
     Plan(build::Plan),
     /// Fetch a program from an instance and verify everything about it
     Get(get::Get),
+    /// Prove offline, from its receipt, what a program was built from and that a log says so
+    Verify(verify::Verify),
     /// Run programs in cells
     #[command(subcommand)]
     Cell(cell::Cell),
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Build(command) => command.run(&cli.network),
         Command::Plan(command) => command.run(&cli.network),
         Command::Get(command) => command.run(),
+        Command::Verify(command) => command.run(),
         Command::Cell(command) => command.run(&cli.network),
         Command::Doctor(command) => command.run(&cli.network),
         Command::Selftest(command) => command.run(&cli.network),
