@@ -12,7 +12,10 @@ use serde_json::json;
 use super::{Network, Stop, TargetArgs, local::Local, lock::Lock, print, progress, say};
 use crate::{
     build::{Built, Engine, Executor, Failure},
+    provenance::{self, Builder, Run},
+    serve::clock::{Clock as _, SystemClock},
     spec::{BuildKey, GoVersion, PackageQuery, Sum, hex},
+    store::durable,
 };
 
 /// Where the code comes from and how it is built.
@@ -84,17 +87,28 @@ impl Build {
                 .unwrap_or_else(|| PathBuf::from(key.binary_name()));
             let artifact = Artifact::create(&path)?;
             let built = build(&engine, &key, locked.map(|(lock, _)| lock), &artifact.file).await?;
+            let statement = statement(&key, &built)?;
             artifact.keep()?;
-            self.report(&key, &built, &path)
+            // A crash here leaves the binary alone, or beside the statement on the one before it.
+            let provenance = beside(&path);
+            durable::replace(&provenance, &statement, durable::PUBLIC)
+                .map_err(|error| Stop::chain(Stop::FAILED, &error))?;
+            self.report(&key, &built, &path, &provenance)
         })
     }
 
-    fn report(&self, key: &BuildKey, built: &Built, path: &Path) -> Result<(), Stop> {
+    fn report(
+        &self,
+        key: &BuildKey,
+        built: &Built,
+        path: &Path,
+        provenance: &Path,
+    ) -> Result<(), Stop> {
         for warning in &built.warnings {
             say(format_args!("warning: {warning}"));
         }
         if self.json {
-            return print(json(key, built, path));
+            return print(json(key, built, path, provenance));
         }
         let sum = Sum::of(&built.sha256);
         print(format_args!(
@@ -115,7 +129,7 @@ impl Plan {
             let built = build(&engine, &key, None, &nowhere).await?;
             let text = Lock::of(&key, &built).text();
             match &self.output {
-                Some(path) => crate::store::durable::replace(path, text.as_bytes(), 0o644)
+                Some(path) => durable::replace(path, text.as_bytes(), durable::PUBLIC)
                     .map_err(|error| Stop::chain(Stop::FAILED, &error)),
                 None => print(text.trim_end()),
             }
@@ -189,7 +203,23 @@ async fn build(
     Ok(built)
 }
 
-fn json(key: &BuildKey, built: &Built, path: &Path) -> String {
+/// The unsigned in-toto statement on a build of this machine.
+fn statement(key: &BuildKey, built: &Built) -> Result<Vec<u8>, Stop> {
+    let run = Run {
+        builder: Builder::Local,
+        finished_ms: SystemClock.now_ms(),
+    };
+    provenance::statement(key, built, run).map_err(|error| Stop::chain(Stop::FAILED, &error))
+}
+
+/// Where the statement on a binary goes.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".provenance.json");
+    name.into()
+}
+
+fn json(key: &BuildKey, built: &Built, path: &Path, provenance: &Path) -> String {
     let timings: serde_json::Map<_, _> = built
         .timings_ms
         .iter()
@@ -218,6 +248,7 @@ fn json(key: &BuildKey, built: &Built, path: &Path) -> String {
         "sha256": hex(&built.sha256),
         "size": built.size,
         "path": path,
+        "provenance": provenance,
         "sdk_h1": built.sdk_h1,
         "modules": modules,
         "cell": built.cell,
