@@ -19,7 +19,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     fetch::wire as fetch,
     modzip::{self, Archive},
+    receipt::Receipt,
     relay, spec,
+    tlog::{self, OfflineProof, VerifierKey},
     toolchain::{UnpackError, unpack},
 };
 
@@ -30,13 +32,14 @@ pub const INPUT_BYTES_MAX: usize = 64 * 1024;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("wire", wire),
     ("policy", policy),
     ("gate", gate),
     ("unpack", unpacking),
     ("request", request),
     ("connection", connection),
+    ("receipt", receipt),
 ];
 
 thread_local! {
@@ -278,6 +281,35 @@ pub fn request(data: &[u8]) {
 /// A connection to the relay.
 pub fn connection(data: &[u8]) {
     RUNTIME.with(|runtime| relay::fuzzing::connection(data, runtime));
+}
+
+/// Key of the log of the corpus.
+const LOG: &str = "build.example.org+7e3e426d+AW56HN0psLeP0Tr0xVmP7/TvKpcWbjym8uT7/M2AUFvx";
+/// SHA-256 of the one binary that a receipt of the corpus proves.
+const PROVED: &str = "1f7f7111ba9e0b30345e8024f14f46bf0903e81e1a18c01f68b1ecaba49e974c";
+
+/// Receipts, as whole texts and as the extra data of an honest proof, and policies. Whatever checks
+/// out by the key of the corpus proves the one honest binary.
+pub fn receipt(data: &[u8]) {
+    if let Ok(policy) = tlog::Policy::parse(data) {
+        assert!(policy.logs().len() <= tlog::policy::DEFINED_MAX);
+    }
+    if let Ok(proof) = OfflineProof::parse(data) {
+        assert_eq!(proof.to_string().as_bytes(), data);
+    }
+    let key = VerifierKey::parse(LOG).expect("the key of the corpus");
+    let policy = tlog::Policy::of_logs(vec![key]);
+    let honest = include_bytes!("../fuzz/corpus/receipt/alone");
+    let honest = OfflineProof::parse(honest).expect("a proof of the corpus");
+    let wrapped = OfflineProof {
+        extra: Some(data.to_vec()),
+        ..honest
+    };
+    for text in [data, wrapped.to_string().as_bytes()] {
+        if let Ok(proved) = Receipt::parse(text).and_then(|receipt| receipt.check(&policy)) {
+            assert_eq!(spec::hex(&proved.companion.sha256), PROVED);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -74,3 +74,13 @@ fn the_corpus_and_mutations_of_it_keep_every_promise() {
         }
     }
 }
+
+#[test]
+fn the_corpus_has_a_receipt_that_proves_its_binary() {
+    let policy = tlog::Policy::of_logs(vec![VerifierKey::parse(LOG).unwrap()]);
+    let receipt = Receipt::parse(include_bytes!("../fuzz/corpus/receipt/whole")).unwrap();
+    let proved = receipt.check(&policy).unwrap();
+    assert_eq!(spec::hex(&proved.companion.sha256), PROVED);
+    let policy = include_bytes!("../fuzz/corpus/receipt/policy");
+    assert_eq!(tlog::Policy::parse(policy).unwrap().quorum(), Some("both"));
+}

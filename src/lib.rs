@@ -17,7 +17,7 @@
 //! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
 //! | store | [`store`] | durable before anything is promised |
 //! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, anchor, publish |
-//! | answer | [`serve`], [`get`] | pages, downloads; the client verifies all of it again |
+//! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
 //!
 //! Each stage hands the next one a type that cannot be wrong: [`spec::BuildKey`],
 //! [`fetch::wire::ModuleHash`], [`build::Built`], [`spec::Record`]. What a cell printed is

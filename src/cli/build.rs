@@ -212,7 +212,7 @@ fn statement(key: &BuildKey, built: &Built) -> Result<Vec<u8>, Stop> {
     provenance::statement(key, built, run).map_err(|error| Stop::chain(Stop::FAILED, &error))
 }
 
-/// Where the statement on a binary goes.
+/// Where the statement on a binary goes: `FILE.provenance.json`.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".provenance.json");
@@ -324,6 +324,22 @@ impl Drop for Artifact {
     fn drop(&mut self) {
         if !self.kept {
             let _gone_already = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_stands_beside_its_binary_under_the_binarys_whole_name() {
+        for (binary, statement) in [
+            ("age", "age.provenance.json"),
+            ("bin/tool.exe", "bin/tool.exe.provenance.json"),
+            ("../a.b/c", "../a.b/c.provenance.json"),
+        ] {
+            assert_eq!(beside(Path::new(binary)), PathBuf::from(statement));
         }
     }
 }

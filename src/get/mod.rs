@@ -2,10 +2,10 @@
 //!
 //! Called by the command line. In this order: the record of a lookup answer, its signed head, the
 //! head against the one that was seen before (kept per key), record and companion in the tree of
-//! the head, record against what was asked, the receipt as `verify` will check it, then the download
-//! against size, sum and the full SHA-256. Nothing has its final name before all of it holds. A server that shows two histories is
-//! kept as evidence. It must never take a key from the server, nor write outside `bindir` and the
-//! state folder of the key.
+//! the head, record against what was asked, the receipt as `verify` will check it, then the
+//! download against size, sum and the full SHA-256. Nothing has its final name before all of it
+//! holds. A server that shows two histories is kept as evidence. It must never take a key from the
+//! server, nor write outside `bindir` and the state folder of the key.
 
 mod asked;
 mod download;

@@ -400,6 +400,55 @@ mod tests {
     }
 
     #[test]
+    fn builders_have_an_address_or_are_nobodys() {
+        for (builder, id) in [
+            (
+                Builder::Instance("build.example.org"),
+                "https://build.example.org/",
+            ),
+            (Builder::Instance("localhost"), "http://localhost/"),
+            (Builder::Local, "urn:hotcell:builder:local"),
+        ] {
+            assert_eq!(builder.id(), id);
+        }
+    }
+
+    #[test]
+    fn what_a_statement_says_reads_back() {
+        let run = Run {
+            builder: Builder::Local,
+            finished_ms: 1_795_253_099_000,
+        };
+        let text = statement(&key(), &built(), run).unwrap();
+        let claims = Claims::parse(&text).unwrap();
+        assert_eq!(
+            (&*claims.name, claims.sha256),
+            ("age-v1.2.1-go1.26.8", [7; 32])
+        );
+        assert_eq!(
+            (claims.key, claims.policy),
+            (key().to_string(), "build".to_owned())
+        );
+        assert_eq!(claims.builder, "urn:hotcell:builder:local");
+        assert_eq!(claims.finished, "2026-11-21T09:24:59Z");
+        assert_eq!(claims.dependencies[0].h1, h1_of(0));
+        assert_eq!(claims.dependencies.len(), 4);
+        let text = String::from_utf8(text).unwrap();
+        for (from, to) in [
+            ("in-toto.io/Statement/v1", "in-toto.io/Statement/v2"),
+            (BUILD_TYPE, "urn:other"),
+            ("slsa.dev/provenance/v1", "slsa.dev/provenance/v2"),
+            ("\"sha256\":\"07", "\"sha256\":\"7"),
+            ("\"subject\":[", "\"subject\":[{},"),
+            ("\"finishedOn\"", "\"finishedAt\""),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let other = Claims::parse(text.replace(from, to).as_bytes());
+            assert_eq!(other, Err(EnvelopeError::Malformed), "{to}");
+        }
+    }
+
+    #[test]
     fn envelopes_open_with_their_key_only() {
         let signing = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
         let public = signing.verifying_key().to_bytes();

@@ -6,7 +6,7 @@ use crate::{
     tlog::{OfflineError, policy::CheckpointError},
 };
 
-/// Why a receipt proves nothing about a file. It is always a proof, signature or hash that is wrong.
+/// Why a receipt proves nothing about a file. Always a proof, signature or hash is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
     /// It is no offline proof.

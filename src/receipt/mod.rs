@@ -3,8 +3,8 @@
 //!
 //! A receipt is a C2SP tlog-proof of the companion's leaf. Its extra data is compact JSON:
 //! `{"record","record_index","record_path","envelope","keys":{"text","path"}}`: the record with its
-//! path, the DSSE envelope as stored, and leaf 0, which names the key of the envelope, all under the
-//! one checkpoint. The companion itself is not in it: record and envelope say what it must be.
+//! path, the DSSE envelope as stored, and leaf 0, which names the key of the envelope, all under
+//! the one checkpoint. The companion itself is not in it: record and envelope say what it must be.
 //! The log's service prints receipts, `get` keeps them, `verify` checks them, each with this code.
 //! It is pure, and it must never take a key for the checkpoint from a receipt.
 

@@ -214,6 +214,7 @@ mod tests {
             "hotcell_build_milliseconds_total{ending=\"success\"} 1500",
             "hotcell_http_requests_total{status=\"2xx\"} 1",
             "hotcell_jobs_waiting 3",
+            "hotcell_proofs_total 0",
             "hotcell_log_live 1",
             "hotcell_store_put_away 2",
         ] {

@@ -1,8 +1,9 @@
 //! Proofs for people without a network: `c2sp.org/tlog-proof@v1`, as text.
 //!
-//! Format: C2SP `tlog-proof.md` at commit 5ba5ee8 (2026-07-22). The log's service prints them, `get`
-//! keeps one as a receipt, `verify` reads it. Parsing is bounded and injective; nothing in a parsed
-//! proof is to be believed before its path leads to the root of a checkpoint that was verified.
+//! Format: C2SP `tlog-proof.md` at commit 5ba5ee8 (2026-07-22). The log's service prints them,
+//! `get` keeps one as a receipt, `verify` reads it. Parsing is bounded and injective; nothing in a
+//! parsed proof is to be believed before its path leads to the root of a checkpoint that was
+//! verified.
 
 use std::fmt;
 

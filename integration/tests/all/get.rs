@@ -57,9 +57,74 @@ fn what_was_built_is_fetched_again_and_verified() {
         told.json()["sha256"],
         "one binary for everybody"
     );
+    let statement = fs::read_to_string(folder.path().join("built.provenance.json"));
+    let statement = statement.expect("the statement is beside the binary");
+    assert!(statement.contains(told.json()["sha256"].as_str().expect("a hash")));
     // Again, against the head that it remembers by now.
     let again = get(folder.path(), &service.url(), service.verifier_key(), &[]);
     assert_eq!(again.code, 0, "{}", again.err());
+}
+
+#[test]
+fn a_receipt_proves_its_binary_without_a_network_and_no_other_file() {
+    let service = service::service();
+    let folder = paths::scratch("get");
+    let (url, key) = (service.url(), service.verifier_key());
+    let ended = get(folder.path(), &url, key, &["--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.err());
+    let got = ended.json();
+    let file = folder.path().join("bin/proof");
+    let receipt = folder.path().join("bin/proof.receipt");
+    assert_eq!(got["receipt"], receipt.display().to_string());
+    // Neither a proxy nor a service is named; the key is the one that `get` was given.
+    let verify = |more: &[&str]| {
+        let place = Place::new(folder.path(), fake::shared());
+        let file = file.display().to_string();
+        place.run(["verify", &file]).args(more).wait()
+    };
+    let ended = verify(&["--json"]);
+    assert_eq!(ended.code, 0, "{}", ended.err());
+    let proved = ended.json();
+    for name in [
+        "key",
+        "sum",
+        "sha256",
+        "size",
+        "log_index",
+        "provenance_sha256",
+    ] {
+        assert_eq!(proved[name], got[name], "{name}");
+    }
+    assert_eq!(proved["log"], key);
+    assert_eq!(proved["policy"]["name"], "build");
+    let ended = verify(&["--verifierkey", key]);
+    assert!(ended.code == 0 && ended.out().contains("ex.example/proof@v1.0.0"));
+
+    let policy = folder.path().join("policy");
+    let put = |text: String| fs::write(&policy, text).expect("a file can be written");
+    let with_policy = || verify(&["--policy", &policy.display().to_string()]);
+    put(format!("log {key}\nquorum none\n"));
+    assert_eq!(with_policy().code, 0);
+    let witness = "witness.example/w1+24b5d9fe+BP0XJDhaoMdbZPt4zWAvodmR/ev3axPFjtcC6sg16fYY";
+    put(format!("log {key}\nwitness w {witness}\nquorum w\n"));
+    refused("no cosignature", &with_policy(), 3, &["quorum `w`"]);
+
+    let mut bytes = fs::read(&file).expect("the binary is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes).expect("a file can be written");
+    refused(
+        "one bit",
+        &verify(&[]),
+        3,
+        &["is not the binary of the receipt"],
+    );
+    fs::remove_file(&receipt).expect("the receipt is there");
+    refused("no receipt", &verify(&[]), 1, &["proof.receipt"]);
+    let nobody = Place::new(&folder.path().join("nobody"), fake::shared());
+    fs::create_dir_all(&nobody.folder).expect("a folder can be made");
+    let ended = nobody.run(["verify", "x"]).wait();
+    refused("no key", &ended, 2, &["--verifierkey"]);
 }
 
 #[test]
@@ -118,6 +183,7 @@ fn a_changed_answer_ends_with_exit_code_3_and_nothing_is_written() {
         ("/tlog/tile/", flip),
         ("/tlog/lookup/", other_record),
         ("/tlog/lookup/", flip),
+        ("/tlog/proof/", flip),
     ] {
         let folder = paths::scratch("get");
         let url = format!("http://{}", middle::start(service.url(), part, change));
