@@ -1,9 +1,9 @@
 //! What this user knows about a log: its newest head, in a folder of the log's key.
 //!
-//! `<state folder>/<key hash>/`: `key` (the key itself), `latest` (the note of the newest head),
-//! `lock`, and `fork-*.txt` when two heads excluded each other. `latest` is replaced as a whole,
-//! never truncated; a `latest` that is gone or damaged is an error and never a fresh start, because
-//! a fresh start believes every history.
+//! `<state folder>/<key hash>/`: `key` (the key itself), `latest` (the note of the newest head, in
+//! the form in which it was seen), `lock`, and `fork-*.txt` when two heads excluded each other.
+//! `latest` is replaced as a whole, never truncated; a `latest` that is gone or damaged is an error
+//! and never a fresh start, because a fresh start believes every history.
 
 use std::{
     fs::{self, File},

@@ -2,8 +2,10 @@
 //!
 //! One tree serves two dialects: Go's checksum database (`golang.org/x/mod/sumdb`) and C2SP's
 //! tlog-tiles. This module owns both, for the checksum database client, for our own log and for
-//! `get`. It is pure: it opens no file and no connection, and it must never let a hash out that was
-//! not authenticated against a signed root ([`reader`] is the only way to hashes of a remote log).
+//! `get`; and C2SP's formats for people without a network ([`offline`], [`cosignature`],
+//! [`policy`]), for `verify`. It is pure: it opens no file and no connection, and it must never let
+//! a hash out that was not authenticated against a signed root ([`reader`] is the only way to
+//! hashes of a remote log).
 
 pub mod cosignature;
 pub mod edge;
