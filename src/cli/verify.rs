@@ -74,9 +74,10 @@ impl Verify {
         let text = match durable::read_bounded(&path, RECEIPT_BYTES_MAX) {
             Ok(Some(text)) => text,
             Ok(None) => {
-                return Err(unreadable(&path, io::ErrorKind::NotFound.into()).hint(
-                    "hotcell get writes a receipt beside the binary; --receipt names another",
-                ));
+                let text = format!("there is no receipt `{}`", path.display());
+                let hint =
+                    "hotcell get writes a receipt beside the binary; --receipt names another";
+                return Err(Stop::new(Stop::FAILED, text).hint(hint));
             }
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 let text = format!("the receipt has more than {RECEIPT_BYTES_MAX} bytes");
@@ -200,7 +201,10 @@ impl Verified<'_> {
         let size = checkpoint.tree.size;
         line(
             "record",
-            format!("{index} of {size}, companion {}", index + 1),
+            format!(
+                "leaf {index}, companion leaf {}, of {size} leaves",
+                index + 1
+            ),
         );
         for cosigned in &checkpoint.cosigned {
             let when = rfc3339(cosigned.time_s.saturating_mul(1000));
@@ -212,10 +216,8 @@ impl Verified<'_> {
         );
         let sdk = claims.dependencies.first().map_or("no", |sdk| &sdk.uri);
         let sdk = sdk.strip_prefix("pkg:golang/").unwrap_or(sdk);
-        line(
-            "modules",
-            format!("{}, and {}", claims.modules(), escaped(sdk)),
-        );
+        line("modules", claims.modules().to_string());
+        line("sdk", escaped(sdk));
         let policy = (escaped(&claims.policy), escaped(&claims.policy_sha256));
         line("cell", format!("policy {}, sha256 {}", policy.0, policy.1));
         let (finished, builder) = (escaped(&claims.finished), escaped(&claims.builder));

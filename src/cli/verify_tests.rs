@@ -71,16 +71,15 @@ fn an_honest_receipt_says_what_it_proves() {
     for line in [
         &format!("build     {KEY}"),
         &format!("log       {}", user.key()),
-        "record    11 of 13, companion 12",
+        "record    leaf 11, companion leaf 12, of 13 leaves",
+        "modules   1",
         "quorum    none asked for",
         "built     2026-11-21T09:24:59Z by https://build.example.org/",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    assert!(
-        text.contains("\nmodules   1, and golang.org/toolchain@v0.0.1-go1.26.8."),
-        "{text}"
-    );
+    let sdk = "\nsdk       golang.org/toolchain@v0.0.1-go1.26.8.";
+    assert!(text.contains(sdk), "{text}");
     let json = verified.json();
     assert_eq!((&json["key"], &json["size"]), (&json!(KEY), &json!(900)));
     assert_eq!(
