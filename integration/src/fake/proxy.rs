@@ -180,14 +180,7 @@ fn faulty(fault: &Fault, bytes: Vec<u8>) -> Response<Body> {
             streamed(vec![part], false)
         }
         Fault::Stalled => streamed(Vec::new(), true),
-        Fault::Endless => {
-            let (sender, body) = body_channel();
-            runtime().spawn(async move {
-                let part = Bytes::from_static(&[b'a'; 64 << 10]);
-                while sender.send(Ok(part.clone())).await.is_ok() {}
-            });
-            Response::new(body)
-        }
+        Fault::Endless => Response::new(endless()),
     }
 }
 
@@ -197,6 +190,16 @@ type Part = Result<Bytes, std::io::Error>;
 fn body_channel() -> (tokio::sync::mpsc::Sender<Part>, Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     (sender, Body::from_stream(Feed(receiver)))
+}
+
+/// A body without an end.
+pub(super) fn endless() -> Body {
+    let (sender, body) = body_channel();
+    runtime().spawn(async move {
+        let part = Bytes::from_static(&[b'a'; 64 << 10]);
+        while sender.send(Ok(part.clone())).await.is_ok() {}
+    });
+    body
 }
 
 /// Sends `parts`, then breaks off, or waits for ever.

@@ -196,3 +196,30 @@ fn a_changed_answer_ends_with_exit_code_3_and_nothing_is_written() {
         );
     }
 }
+
+#[test]
+fn answers_that_never_end_are_cut_off_and_nothing_is_written() {
+    let service = service::service();
+    let warm = format!(
+        "{}{}",
+        service.url(),
+        service::record_path("ex.example/proof")
+    );
+    assert_eq!(http::get(&warm).status, 200);
+    for part in [
+        "/tlog/lookup/",
+        "/tlog/tile/",
+        "/tlog/proof/",
+        "/proof-v1.0.0",
+    ] {
+        let folder = paths::scratch("get");
+        let url = format!("http://{}", middle::endless(service.url(), part));
+        let ended = get(folder.path(), &url, service.verifier_key(), &[]);
+        refused(part, &ended, 3, &["hotcell: "]);
+        assert!(
+            written(folder.path()).is_empty(),
+            "{part}: {:?}",
+            written(folder.path())
+        );
+    }
+}
