@@ -44,7 +44,7 @@ fn policy(folder: &Path) -> PathBuf {
     let kept: Vec<&str> = calls
         .split("[[call]]")
         .filter(|rule| {
-            !["\"mmap\"", "\"prctl\""]
+            !["\"mmap\"", "\"prctl\"", "\"prlimit64\""]
                 .iter()
                 .any(|name| rule.contains(name))
         })
