@@ -18,6 +18,7 @@
 //! | store | [`store`] | durable before anything is promised |
 //! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, anchor, publish |
 //! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
+//! | audit | [`audit`] | everything that a log says, computed again from its leaves; builds made again |
 //!
 //! Each stage hands the next one a type that cannot be wrong: [`spec::BuildKey`],
 //! [`fetch::wire::ModuleHash`], [`build::Built`], [`spec::Record`]. What a cell printed is
@@ -88,6 +89,7 @@
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
 //! - Every queue, text, file and wait has a maximum.
 
+pub mod audit;
 pub mod build;
 pub mod channel;
 pub mod cli;

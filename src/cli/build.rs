@@ -171,7 +171,7 @@ impl Question {
 }
 
 /// Builds with progress on stderr, and checks the result against the lock, if there is one.
-async fn build(
+pub(super) async fn build(
     engine: &Engine,
     key: &BuildKey,
     lock: Option<Lock>,
@@ -259,7 +259,7 @@ fn json(key: &BuildKey, built: &Built, path: &Path, provenance: &Path) -> String
 }
 
 /// The binary while it is written: it appears under its name whole, or not at all.
-struct Artifact {
+pub(super) struct Artifact {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -298,7 +298,7 @@ impl Artifact {
     }
 
     /// A file without a name, for bytes that nobody keeps.
-    fn temporary() -> Result<File, Stop> {
+    pub(super) fn temporary() -> Result<File, Stop> {
         let path = std::env::temp_dir().join(format!(".hotcell-plan-{}", std::process::id()));
         let artifact = Self::create(&path)?;
         artifact

@@ -10,6 +10,7 @@ mod doctor;
 mod get;
 mod local;
 mod lock;
+mod log;
 mod progress;
 mod selftest;
 mod serve;
@@ -59,6 +60,9 @@ enum Command {
     Get(get::Get),
     /// Prove offline, from its receipt, what a program was built from and that a log says so
     Verify(verify::Verify),
+    /// The transparency log, from outside
+    #[command(subcommand)]
+    Log(log::Log),
     /// Run programs in cells
     #[command(subcommand)]
     Cell(cell::Cell),
@@ -176,6 +180,7 @@ pub fn main() -> ExitCode {
         Command::Plan(command) => command.run(&cli.network),
         Command::Get(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Log(command) => command.run(&cli.network),
         Command::Cell(command) => command.run(&cli.network),
         Command::Doctor(command) => command.run(&cli.network),
         Command::Selftest(command) => command.run(&cli.network),

@@ -230,11 +230,8 @@ impl Serve {
     ) -> Result<(), Stop> {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let mut signals = Signals::take().map_err(|error| failed(&error))?;
-        let database = ready.data.join("hotcell.db");
-        let config = LogConfig {
-            database: database.clone(),
-            tiles: ready.data.join("tiles"),
-        };
+        let config = LogConfig::of(&ready.data);
+        let database = config.database.clone();
         let log = Log::open_remote(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let listeners = Listeners {

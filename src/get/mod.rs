@@ -12,7 +12,7 @@ mod download;
 mod error;
 mod receipt;
 mod remote;
-mod state;
+pub(crate) mod state;
 
 #[cfg(test)]
 mod tests;

@@ -69,21 +69,21 @@ pub enum StateError {
 
 impl StateError {
     /// Whether it says nothing about the log.
-    pub(super) fn is_io(&self) -> bool {
+    pub(crate) fn is_io(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Write(_) | Self::Busy)
     }
 }
 
 /// Why a head is not believed.
 #[derive(Debug)]
-pub(super) enum BadHead {
+pub(crate) enum BadHead {
     Note(NoteError),
     Text,
 }
 
 /// The note as text and its tree, if the key signed it: a head in the form of the checksum
 /// database, or a checkpoint of the key's own log. The key signs both forms of every head.
-pub(super) fn verify(key: &VerifierKey, note: &[u8]) -> Result<(String, Tree), BadHead> {
+pub(crate) fn verify(key: &VerifierKey, note: &[u8]) -> Result<(String, Tree), BadHead> {
     let parsed = Note::parse(note).map_err(BadHead::Note)?;
     let signed = parsed.verify(key).map_err(BadHead::Note)?;
     let checkpoint = || match parse_checkpoint(signed) {
@@ -97,7 +97,7 @@ pub(super) fn verify(key: &VerifierKey, note: &[u8]) -> Result<(String, Tree), B
 
 /// The folder of one key.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     folder: PathBuf,
     key: VerifierKey,
 }
@@ -105,7 +105,7 @@ pub(super) struct State {
 impl State {
     /// Opens the folder of a key. On the first use of a key, warns when another key of the same
     /// name was used before.
-    pub(super) fn open(
+    pub(crate) fn open(
         folder: &Path,
         key: &VerifierKey,
         warnings: &mut Vec<String>,
@@ -128,7 +128,7 @@ impl State {
 
     /// The newest head that was seen, and its note. Nothing on the first day: before the file `key`
     /// there was no head.
-    pub(super) fn latest(&self) -> Result<Option<(String, Tree)>, StateError> {
+    pub(crate) fn latest(&self) -> Result<Option<(String, Tree)>, StateError> {
         let path = self.folder.join("latest");
         let used = self.folder.join("key").exists();
         match durable::read_bounded(&path, NOTE_BYTES_MAX) {
@@ -145,7 +145,7 @@ impl State {
     /// Keeps a head if the one that is kept is still `known`; false when it is another.
     /// A crash leaves the older head or the newer one. On the first day `latest` comes before
     /// `key`, so that a crash in between is no vanished head.
-    pub(super) fn replace(&self, known: Option<&str>, note: &str) -> Result<bool, StateError> {
+    pub(crate) fn replace(&self, known: Option<&str>, note: &str) -> Result<bool, StateError> {
         let path = self.folder.join("lock");
         let at = |source| StateError::Io {
             path: path.clone(),
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// Keeps two signed heads that exclude each other: whoever has the log's key can check it.
-    pub(super) fn keep_evidence(&self, seen: &str, shown: &str) -> Result<PathBuf, StateError> {
+    pub(crate) fn keep_evidence(&self, seen: &str, shown: &str) -> Result<PathBuf, StateError> {
         let text = format!(
             "Two heads, signed by {}, of which none is a prefix of the other.\n\n\
              Seen before:\n{seen}\nShown now:\n{shown}",

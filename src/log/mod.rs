@@ -10,6 +10,7 @@
 //! before everything is durable, hold two records for one key, or decide anything by the clock.
 
 mod appender;
+mod archive;
 mod error;
 mod fault;
 mod fence;
@@ -34,6 +35,7 @@ use hotcell_sandbox::channel::Channel;
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+pub use archive::{Archive, ArchiveError, StoredHead};
 pub use error::{AppendError, LoadError, OpenError};
 pub use local::LocalSigner;
 pub use sign::RemoteSigner;
@@ -58,6 +60,16 @@ pub struct LogConfig {
     pub database: PathBuf,
     /// The folder of full tiles.
     pub tiles: PathBuf,
+}
+
+impl LogConfig {
+    /// Where both are in the data folder of `serve`.
+    pub fn of(data: &Path) -> Self {
+        Self {
+            database: data.join("hotcell.db"),
+            tiles: data.join("tiles"),
+        }
+    }
 }
 
 /// Writes the caller's rows in the transaction of the entry, given the index of the record.

@@ -92,6 +92,34 @@ pub(super) fn bodies(db: &Connection, from: u64, to: u64) -> rusqlite::Result<Ve
     rows.collect()
 }
 
+/// As [`bodies`], of a database that nothing is known of: no text is longer than one more character
+/// than a leaf may have.
+pub(super) fn bodies_cut(db: &Connection, from: u64, to: u64) -> rusqlite::Result<Vec<String>> {
+    let sql =
+        "SELECT substr(body, 1, 65536) FROM log_record WHERE id >= ?1 AND id < ?2 ORDER BY id";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![from, to], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// Indexes and keys of records `from..to`.
+pub(super) fn keys(db: &Connection, from: u64, to: u64) -> rusqlite::Result<Vec<(u64, String)>> {
+    let sql = "SELECT record, substr(key, 1, 2048) FROM log_key WHERE record >= ?1 AND record < ?2
+               ORDER BY record";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// Heads of more than `size` leaves, the smallest first.
+pub(super) fn heads_after(db: &Connection, size: u64, count: u32) -> rusqlite::Result<Vec<Head>> {
+    let sql = "SELECT size, root, note, checkpoint FROM log_head WHERE size > ?1
+               ORDER BY size LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![size, count], read_head)?;
+    rows.collect()
+}
+
 /// Index, text and companion of the record of a key.
 pub(super) fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<(u64, String, String)>> {
     let sql = "SELECT k.record, r.body, c.body FROM log_key k

@@ -45,7 +45,8 @@ impl Tiles {
         !self.folder.join("0").exists()
     }
 
-    fn path(&self, tile: &Tile) -> PathBuf {
+    /// Where a full tile is.
+    pub(super) fn path(&self, tile: &Tile) -> PathBuf {
         let path = tile.c2sp_path();
         self.folder
             .join(path.strip_prefix("tile/").unwrap_or(&path))

@@ -6,7 +6,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 /// Version of the schema; an older program must not write to a newer file.
 const SCHEMA_VERSION: i64 = 1;
@@ -54,6 +54,20 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
         found => return Err(DbError::Newer { found }),
     }
     Ok(db)
+}
+
+/// Opens a database that is there for reading, whoever else writes to it.
+pub fn open_to_read(path: &Path) -> Result<Connection, DbError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    db.pragma_update(None, "query_only", true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    match db.query_row("PRAGMA user_version", [], |row| row.get(0))? {
+        SCHEMA_VERSION => Ok(db),
+        found => Err(DbError::Newer { found }),
+    }
 }
 
 #[cfg(test)]
