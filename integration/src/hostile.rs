@@ -1,4 +1,5 @@
-//! Builds the Go programs that are run in the place of the go command, and the helpers of tests.
+//! Builds the Go programs that are run in the place of the go command, and the helpers of tests:
+//! readers of logs that others have written.
 
 use std::{
     path::PathBuf,
@@ -6,6 +7,12 @@ use std::{
 };
 
 use crate::{command::Run, paths};
+
+/// Release of Tessera whose check of logs is used.
+const TESSERA: &str = "v1.0.4";
+
+/// One at a time: two tests may want the same program at once.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// A program of `integration/hostile/`, static.
 pub fn program(name: &str) -> PathBuf {
@@ -17,11 +24,38 @@ pub fn xmod() -> PathBuf {
     build("integration/xmod", ".")
 }
 
-fn build(module: &str, package: &str) -> PathBuf {
-    // One at a time: two tests may want the same program at once.
-    static ONE: Mutex<()> = Mutex::new(());
+/// The independent client of `integration/torchwood/`.
+pub fn torchwood() -> PathBuf {
+    build("integration/torchwood", ".")
+}
+
+/// Tessera's own check of a whole log. Its exit code is 0 whatever it finds: read what it says.
+pub fn fsck() -> PathBuf {
+    let folder = paths::cache().join("programs").join(TESSERA);
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = if package == "." { "xmod" } else { package };
+    if !folder.join("fsck").is_file() {
+        Run::new("go")
+            .arg("install")
+            .arg(format!(
+                "github.com/transparency-dev/tessera/cmd/fsck@{TESSERA}"
+            ))
+            .env("GOBIN", &folder)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+            .env("GOWORK", "off")
+            .folder(paths::cache())
+            .succeed();
+    }
+    drop(one);
+    folder.join("fsck")
+}
+
+fn build(module: &str, package: &str) -> PathBuf {
+    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = match package {
+        "." => module.rsplit('/').next().unwrap_or(module),
+        package => package,
+    };
     let output = paths::cache().join("programs").join(name);
     Run::new("go")
         .args(["build", "-trimpath", "-o"])

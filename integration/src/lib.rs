@@ -12,6 +12,7 @@
 pub mod browser;
 pub mod command;
 pub mod fake;
+pub mod grown;
 pub mod host;
 pub mod hostile;
 pub mod http;

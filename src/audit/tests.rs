@@ -472,6 +472,11 @@ async fn a_data_folder_is_audited_beside_its_service_and_after_it() {
     assert!(audited.unwrap().tree.size >= 261);
     drop(log);
     assert_eq!(data.audit().await.unwrap().builds, 150);
+    // Named by the folder that `serve --data` was given.
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::rename(data.folder(), parent.path().join(LogConfig::FOLDER)).unwrap();
+    let found = audit_folder(parent.path(), None, Percent::NONE).await;
+    assert_eq!(found.unwrap().builds, 150);
     let nothing = audit_folder(data.0.path(), None, Percent::NONE).await;
     assert_eq!(nothing.unwrap_err().exit_code(), 2);
 }

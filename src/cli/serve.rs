@@ -166,7 +166,7 @@ impl Serve {
     }
 
     fn own(&self) -> PathBuf {
-        self.data.join("serve")
+        self.data.join(LogConfig::FOLDER)
     }
 
     /// Keeps the data folder and the sockets, gives up everything else; tells where it is now.

@@ -85,18 +85,19 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the data folder of `serve`.
+    /// Opens what `serve --data` was given, or the folder in it that is its role's own.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no log.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
-        let config = LogConfig::of(folder);
-        let no_log = || ArchiveError::NoLog {
-            folder: folder.display().to_string(),
-        };
-        if !config.database.is_file() {
-            return Err(no_log());
-        }
+        let own = folder.join(LogConfig::FOLDER);
+        let configs = [own.as_path(), folder].map(LogConfig::of);
+        let config = configs
+            .into_iter()
+            .find(|config| config.database.is_file())
+            .ok_or_else(|| ArchiveError::NoLog {
+                folder: folder.display().to_string(),
+            })?;
         let db = db::open_to_read(&config.database)?;
         Ok(Self {
             db: Mutex::new(db),

@@ -63,7 +63,10 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// Where both are in the data folder of `serve`.
+    /// Name of the folder within the data folder of the service that is the role `serve`'s own.
+    pub const FOLDER: &str = "serve";
+
+    /// Where both are in that folder.
     pub fn of(data: &Path) -> Self {
         Self {
             database: data.join("hotcell.db"),
