@@ -138,6 +138,31 @@ async fn a_record_that_is_not_in_the_tree_is_an_alarm() {
 }
 
 #[tokio::test]
+async fn the_forged_tile_of_cve_2026_56865_is_an_alarm() {
+    // Of the tiles for a record in a tree of 700, six subtrees share the first two: a reader that
+    // counts subtrees where it means tiles never checks the third, which holds the record's hash.
+    let fake = Fake::new(DIRECT, 700);
+    fake.publish();
+    let folder = tempfile::tempdir().unwrap();
+    let client = fake.client(folder.path());
+    let honest = h1("example.com/m5").to_string();
+    let forged = fake.records[5].replace(&honest, &h1("evil").to_string());
+    assert_ne!(forged, fake.records[5]);
+    let tile = Tile::new(0, 0, 256).unwrap();
+    let mut hashes: Vec<u8> = (0..256)
+        .flat_map(|at| leaf_hash(fake.records[at].as_bytes()).0)
+        .collect();
+    hashes[5 * 32..6 * 32].copy_from_slice(&leaf_hash(forged.as_bytes()).0);
+    fake.table
+        .put(&format!("{DIRECT}/{}", tile.sumdb_path()), &hashes);
+    fake.put_lookup("example.com/m5", 5, &forged, &fake.note());
+    let error = client.lookup(&module("example.com/m5")).await.unwrap_err();
+    assert!(matches!(error, SumdbError::Contradiction { .. }), "{error}");
+    fake.publish();
+    client.lookup(&module("example.com/m5")).await.unwrap();
+}
+
+#[tokio::test]
 async fn another_modules_record_another_signature_and_garbage_are_refused() {
     let fake = Fake::new(DIRECT, 5);
     fake.publish();
