@@ -13,7 +13,7 @@ use hotcell_integration::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// One leaf; a full tile, one leaf less and one more; several with a last one that is not full. Even
+/// One leaf; a full tile, one leaf less and one more; several, the last one of them not full. Even
 /// sizes end with a record whose companion is missing.
 const SIZES: [u64; 6] = [1, 255, 256, 257, 700, 701];
 /// A second level with more than one tile; only in long runs.
