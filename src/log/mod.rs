@@ -33,7 +33,7 @@ use std::{
 
 use hotcell_sandbox::channel::Channel;
 use rusqlite::{Connection, Transaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::{Archive, ArchiveError, StoredHead};
 pub use error::{AppendError, LoadError, OpenError};
@@ -140,11 +140,22 @@ struct Snapshot {
 /// What the appender and the readers share.
 struct State {
     published: RwLock<Arc<Snapshot>>,
+    /// Size of what is published, for those who wait for more.
+    size: watch::Sender<u64>,
     health: RwLock<Health>,
     tiles: Tiles,
 }
 
 impl State {
+    fn new(snapshot: Snapshot, health: Health, tiles: Tiles) -> Self {
+        Self {
+            size: watch::Sender::new(snapshot.tree.size),
+            published: RwLock::new(Arc::new(snapshot)),
+            health: RwLock::new(health),
+            tiles,
+        }
+    }
+
     fn published(&self) -> Arc<Snapshot> {
         Arc::clone(
             &self
@@ -155,11 +166,15 @@ impl State {
     }
 
     fn publish(&self, snapshot: Snapshot) {
+        let size = snapshot.tree.size;
         let snapshot = Arc::new(snapshot);
         *self
             .published
             .write()
             .unwrap_or_else(PoisonError::into_inner) = snapshot;
+        // After the snapshot: whoever is woken finds it.
+        self.size
+            .send_if_modified(|known| std::mem::replace(known, size) != size);
     }
 
     fn set_health(&self, health: Health) {
@@ -291,6 +306,17 @@ impl Log {
     /// Size and root of the newest signed head.
     pub fn tree(&self) -> Tree {
         self.0.state.published().tree
+    }
+
+    /// Size of the newest signed head, for those who wait until it grows.
+    pub fn sizes(&self) -> watch::Receiver<u64> {
+        self.0.state.size.subscribe()
+    }
+
+    /// Texts of leaves `from..to`, as far as they are published. May block on the disk.
+    pub fn leaves(&self, from: u64, to: u64) -> Result<Vec<String>, LoadError> {
+        let to = to.min(self.tree().size);
+        Ok(records::bodies(&self.reader(), from, to)?)
     }
 
     /// A tile of any form by its path after `tile/`; nothing when the published tree has no such

@@ -4,10 +4,7 @@
 //! is the code that runs at each start. It never repairs by guessing: what contradicts itself is
 //! an error, what contradicts the signer is fenced.
 
-use std::{
-    fs::File,
-    sync::{Arc, RwLock},
-};
+use std::{fs::File, sync::Arc};
 
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::Connection;
@@ -91,11 +88,7 @@ pub(super) fn open(
         let snapshot = last_signed(&db, &tiles, &key)?;
         let fence = fence.unwrap_or_else(|| Fence::unknown("no signer"));
         tracing::error!("the log is fenced: {}; {}", fence.why, fence.remedy);
-        let state = Arc::new(State {
-            published: RwLock::new(Arc::new(snapshot)),
-            health: RwLock::new(fence.into()),
-            tiles,
-        });
+        let state = Arc::new(State::new(snapshot, fence.into(), tiles));
         return Ok(Opened {
             key,
             state,
@@ -103,11 +96,7 @@ pub(super) fn open(
         });
     };
     let loaded = load(config, signer.as_ref(), &tiles, &faults)?;
-    let state = Arc::new(State {
-        published: RwLock::new(Arc::new(loaded.snapshot())),
-        health: RwLock::new(Health::Live),
-        tiles,
-    });
+    let state = Arc::new(State::new(loaded.snapshot(), Health::Live, tiles));
     let appender = Appender::new(
         config.clone(),
         signer,

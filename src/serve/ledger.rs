@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 pub use crate::log::{Found, Health, WithEntry};
 use crate::{
     build::{BoxFuture, Built},
@@ -83,6 +85,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// A build's receipt without its envelope. May block on the disk for a moment.
     fn draft(&self, key: &BuildKey) -> Result<Option<Draft>, ReadError>;
 
+    /// Size of the newest signed head, for those who wait until it grows.
+    fn sizes(&self) -> watch::Receiver<u64>;
+
+    /// Texts of leaves `from..to`, as far as a signed head covers them. May block on the disk.
+    fn leaves(&self, from: u64, to: u64) -> Result<Vec<String>, ReadError>;
+
     /// `name+hash+key`, as clients are given it.
     fn verifier_key(&self) -> String;
 
@@ -148,6 +156,14 @@ impl Ledger for Log {
 
     fn draft(&self, key: &BuildKey) -> Result<Option<Draft>, ReadError> {
         Self::draft(self, key).map_err(|error| ReadError(Box::new(error)))
+    }
+
+    fn sizes(&self) -> watch::Receiver<u64> {
+        Self::sizes(self)
+    }
+
+    fn leaves(&self, from: u64, to: u64) -> Result<Vec<String>, ReadError> {
+        Self::leaves(self, from, to).map_err(|error| ReadError(Box::new(error)))
     }
 
     fn verifier_key(&self) -> String {

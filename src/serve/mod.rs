@@ -44,6 +44,7 @@ pub mod metrics;
 mod pages;
 mod proofs;
 pub mod queue;
+mod records;
 mod router;
 mod rows;
 mod run;

@@ -24,7 +24,7 @@ use super::{
     ledger::Health,
     metrics::Gauges,
     queue::Standing,
-    tlog,
+    records, tlog,
 };
 use crate::spec::{BuildKey, hex, url};
 
@@ -55,6 +55,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .route("/healthz", get(healthz))
         .route("/tlog/{*path}", get(tlog::show))
         .route("/api/v1/builds/{*key}", get(api_build))
+        .route("/api/v1/records/events", get(records::events))
         .fallback(builds::show)
         .method_not_allowed_fallback(|| async { builds::not_allowed("GET, HEAD") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

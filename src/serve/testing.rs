@@ -256,6 +256,7 @@ pub(crate) struct FakeLedger {
     catalogue: Catalogue,
     pub(crate) records: Mutex<Vec<Record>>,
     pub(crate) health: Mutex<Health>,
+    pub(crate) sizes: watch::Sender<u64>,
 }
 
 impl FakeLedger {
@@ -330,6 +331,15 @@ impl Ledger for FakeLedger {
         Ok(None)
     }
 
+    fn sizes(&self) -> watch::Receiver<u64> {
+        self.sizes.subscribe()
+    }
+
+    fn leaves(&self, from: u64, to: u64) -> Result<Vec<String>, ReadError> {
+        let to = to.min(*self.sizes.borrow());
+        Ok((from..to).map(|n| format!("leaf {n}\n")).collect())
+    }
+
     fn verifier_key(&self) -> String {
         "localhost+5f1c2d3e+AVq1c0XkYf0zv6mJw5mQO4o2o2m4b8m1Qm0b2l4mQe9N".to_owned()
     }
@@ -358,6 +368,7 @@ impl Bench {
             catalogue: catalogue.clone(),
             records: Mutex::default(),
             health: Mutex::new(Health::Live),
+            sizes: watch::Sender::new(3),
         });
         Self {
             executor: Arc::default(),

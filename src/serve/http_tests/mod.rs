@@ -28,6 +28,7 @@ use crate::{
 mod door;
 mod log_paths;
 mod pages;
+mod records;
 mod starts;
 
 const NAME: &str = "tool-v1.2.3-go1.26.8";

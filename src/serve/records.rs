@@ -1,0 +1,134 @@
+//! New leaves of the log as an event stream, from where the reader was.
+//!
+//! A hint for those who follow the log: what is told here is not proved, the tiles and the signed
+//! head are. The log itself is the buffer: a stream holds the index of the next leaf and nothing
+//! else, so that a slow reader costs a few leaves of memory and misses none.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Query, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, Sse},
+    },
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::warn;
+
+use super::{
+    answer,
+    answer::{NO_STORE, Refusal},
+    app::App,
+    queue::RENEW,
+    run,
+};
+use crate::tlog::{SIZE_MAX, text::parse_decimal};
+
+/// Events between log and connection.
+const AHEAD: usize = 16;
+/// Leaves that are read from the database at a time, of 1,281 bytes at most.
+const LEAVES_MAX: u64 = 64;
+/// When a reader comes back after its connection broke.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Where to begin, for readers who cannot send the header.
+#[derive(Debug, Deserialize)]
+pub(super) struct From {
+    /// Index of the first leaf.
+    from: Option<String>,
+}
+
+/// `GET /api/v1/records/events`: an event for each leaf, its index as id. Begins after the
+/// `Last-Event-ID`, else at `?from=`, else with the next leaf.
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Query(From { from }): Query<From>,
+) -> Result<Response, Refusal> {
+    let last = match headers.get("last-event-id") {
+        Some(id) => Some(index(id.to_str().unwrap_or_default())? + 1),
+        None => from.as_deref().map(index).transpose()?,
+    };
+    let place = app.stream()?;
+    let next = last.unwrap_or_else(|| *app.ledger.sizes().borrow());
+    let (to, from) = mpsc::channel(AHEAD);
+    tokio::spawn(follow(Arc::clone(&app), next, to, place));
+    app.metrics.streams.fetch_add(1, Relaxed);
+    let mut response = Sse::new(ReceiverStream::new(from)).into_response();
+    // Proxies that buffer would hold back what is new.
+    let name = HeaderName::from_static("x-accel-buffering");
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_static("no"));
+    Ok(answer::cached(response, NO_STORE))
+}
+
+fn index(text: &str) -> Result<u64, Refusal> {
+    let index = parse_decimal(text).filter(|index| *index < SIZE_MAX);
+    index.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "bad_index",
+            "this is no index of a leaf",
+            "write a decimal number, or leave it away for what is new",
+        )
+    })
+}
+
+type To = mpsc::Sender<Result<Event, Infallible>>;
+
+async fn follow(app: Arc<App>, next: u64, to: To, place: OwnedSemaphorePermit) {
+    let mut stopping = app.stopping.clone();
+    tokio::select! {
+        () = tell(&app, next, &to) => {}
+        () = to.closed() => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+    drop(place);
+}
+
+/// Tells all leaves from `next` on; ends when nobody listens, or the log cannot be read.
+async fn tell(app: &App, mut next: u64, to: &To) {
+    let mut sizes = app.ledger.sizes();
+    let first = Event::default().retry(RETRY).comment("leaves");
+    if to.send(Ok(first)).await.is_err() {
+        return;
+    }
+    loop {
+        let size = *sizes.borrow_and_update();
+        while next < size {
+            let ledger = Arc::clone(&app.ledger);
+            let read = move || ledger.leaves(next, next + LEAVES_MAX);
+            let leaves = match tokio::task::spawn_blocking(read).await {
+                Ok(Ok(leaves)) if !leaves.is_empty() => leaves,
+                Ok(Err(cause)) => return warn!("cannot tell new leaves: {}", run::chain(&cause)),
+                Ok(Ok(_)) | Err(_) => return,
+            };
+            for text in leaves {
+                let data = json!({ "index": next, "text": text }).to_string();
+                let event = Event::default().id(next.to_string()).event("leaf");
+                if to.send(Ok(event.data(data))).await.is_err() {
+                    return;
+                }
+                next += 1;
+            }
+        }
+        let grown = tokio::time::timeout(RENEW, sizes.changed()).await;
+        let alive = || Event::default().comment("still here");
+        match grown {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return, // the log is closed
+            Err(_) if to.send(Ok(alive())).await.is_err() => return,
+            Err(_) => {}
+        }
+    }
+}
