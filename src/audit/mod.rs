@@ -9,6 +9,7 @@
 mod ahead;
 mod error;
 mod folder;
+mod follow;
 mod heads;
 mod leaves;
 mod remote;
@@ -16,6 +17,8 @@ mod sample;
 mod source;
 mod walk;
 
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -32,6 +35,7 @@ use crate::{
 };
 pub use error::{AuditError, Exhibit, Lie};
 use folder::Folder;
+pub use follow::{FollowError, Told, follow};
 use heads::Head;
 use remote::Remote;
 use sample::Sample;

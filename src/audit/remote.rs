@@ -30,6 +30,8 @@ pub(super) struct Remote {
     /// Without a slash at the end.
     log: String,
     http: Arc<dyn Transport>,
+    /// How long to wait before each further try.
+    pauses: &'static [Duration],
 }
 
 impl Remote {
@@ -39,6 +41,16 @@ impl Remote {
         Ok(Self {
             log: url.trim_end_matches('/').to_owned(),
             http,
+            pauses: &PAUSES,
+        })
+    }
+
+    /// The same for those who have a patience of their own: each request is tried once.
+    pub(super) fn impatient(url: &str, http: Arc<dyn Transport>) -> Result<Self, AuditError> {
+        let pauses = &[];
+        Ok(Self {
+            pauses,
+            ..Self::new(url, http)?
         })
     }
 
@@ -61,12 +73,12 @@ impl Remote {
     }
 
     async fn patiently(&self, part: Part) -> Result<Answer, AuditError> {
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = self.pauses.iter();
         loop {
             match self.once(part).await {
                 Ok(answer) => return Ok(answer),
                 Err(source) => match pauses.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
+                    Some(pause) => tokio::time::sleep(*pause).await,
                     None => {
                         let path = part.path();
                         return Err(AuditError::Unavailable { path, source });

@@ -1,6 +1,7 @@
 //! `hotcell log`: the transparency log, from outside.
 
 use std::{
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use super::{Network, Stop, build, local::Local, print, say, xdg};
 use crate::{
-    audit::{self, AuditError, Audited, Lie, Percent, Sampled},
+    audit::{self, AuditError, Audited, FollowError, Lie, Percent, Sampled, Told},
     build::Engine,
     proxy,
     tlog::VerifierKey,
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Log {
     Audit(Audit),
+    Follow(Follow),
 }
 
 /// Compute everything that a log says again from its leaves, and compare
@@ -46,6 +48,66 @@ impl Log {
     pub(super) fn run(self, network: &Network) -> Result<(), Stop> {
         match self {
             Self::Audit(audit) => audit.run(network),
+            Self::Follow(follow) => follow.run(),
+        }
+    }
+}
+
+/// Print each new record as a line of JSON, proved, until interrupted
+///
+/// The heads must continue the one that this user has kept. The place is kept too: another run goes
+/// on where this one has stopped, and may tell the last records again.
+#[derive(Debug, Args)]
+pub(super) struct Follow {
+    /// Address of the log (https://NAME/tlog)
+    url: String,
+    /// The leaf to begin with [default: where the last run has stopped, else 0]
+    #[arg(long, value_name = "INDEX")]
+    from: Option<u64>,
+    /// Key of the log, from where you trust it [default: the one used before for this host]
+    #[arg(long, value_name = "KEY")]
+    verifierkey: Option<String>,
+    /// Where the evidence of a lie goes [default: hotcell-evidence-HASH.json, here]
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
+}
+
+impl Follow {
+    fn run(self) -> Result<(), Stop> {
+        let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
+        let state = xdg("XDG_STATE_HOME", ".local/state")?;
+        let key = match &self.verifierkey {
+            Some(key) => audit::parse_key(key),
+            None => audit::known_key(&self.url, &state),
+        };
+        let key = key.map_err(|error| stop(&error))?;
+        let http = proxy::Http::new(proxy::Http::STALL).map_err(|error| failed(&error))?;
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
+        let tell = |told: Told<'_>| match told {
+            Told::Line(line) => writeln!(std::io::stdout().lock(), "{line}"),
+            Told::Note(note) => {
+                say(note);
+                Ok(())
+            }
+        };
+        let followed = runtime.block_on(async {
+            let follow = audit::follow(&self.url, &key, &state, self.from, Arc::new(http), tell);
+            tokio::select! {
+                followed = follow => followed.err(),
+                _ = tokio::signal::ctrl_c() => None,
+            }
+        });
+        match followed {
+            None => Ok(()),
+            Some(FollowError::Audit(AuditError::Lie(lie))) => Err(caught(
+                Some(&key),
+                &lie,
+                &self.url,
+                self.evidence.as_deref(),
+            )),
+            Some(FollowError::Audit(error)) => Err(stop(&error)),
+            Some(FollowError::Tell(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Some(error) => Err(failed(&error)),
         }
     }
 }
@@ -173,19 +235,23 @@ impl Audit {
         }
     }
 
-    /// A lie, once its evidence is kept.
     fn lie(&self, key: Option<&VerifierKey>, lie: &Lie) -> Stop {
-        let stop = Stop::new(Stop::WRONG, lie);
-        match lie.keep(key, &self.log, self.evidence.as_deref()) {
-            Ok(path) => stop.hint(format!(
-                "the evidence is in `{}`; show it to others, and do not use this log",
-                path.display()
-            )),
-            Err(error) => {
-                let evidence = lie.json(key, &self.log);
-                say(format_args!("{}: {evidence}", Stop::chain(1, &error).text));
-                stop
-            }
+        caught(key, lie, &self.log, self.evidence.as_deref())
+    }
+}
+
+/// How a command ends that has caught a lie, once the evidence is kept.
+fn caught(key: Option<&VerifierKey>, lie: &Lie, log: &str, evidence: Option<&Path>) -> Stop {
+    let stop = Stop::new(Stop::WRONG, lie);
+    match lie.keep(key, log, evidence) {
+        Ok(path) => stop.hint(format!(
+            "the evidence is in `{}`; show it to others, and do not use this log",
+            path.display()
+        )),
+        Err(error) => {
+            let evidence = lie.json(key, log);
+            say(format_args!("{}: {evidence}", Stop::chain(1, &error).text));
+            stop
         }
     }
 }

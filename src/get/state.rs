@@ -1,9 +1,10 @@
 //! What this user knows about a log: its newest head, in a folder of the log's key.
 //!
 //! `<state folder>/<key hash>/`: `key` (the key itself), `latest` (the note of the newest head, in
-//! the form in which it was seen), `lock`, and `fork-*.txt` when two heads excluded each other.
-//! `latest` is replaced as a whole, never truncated; a `latest` that is gone or damaged is an error
-//! and never a fresh start, because a fresh start believes every history.
+//! the form in which it was seen), `lock`, `follow` (the leaf that a follower reads next), and
+//! `fork-*.txt` when two heads excluded each other. `latest` is replaced as a whole, never
+//! truncated; a `latest` that is gone or damaged is an error and never a fresh start, because a
+//! fresh start believes every history.
 
 use std::{
     fs::{self, File},
@@ -18,14 +19,16 @@ use crate::{
     spec::hex,
     store::durable::{self, DurableError},
     tlog::{
-        Note, NoteError, Tree, VerifierKey,
+        Note, NoteError, SIZE_MAX, Tree, VerifierKey,
         note::NOTE_BYTES_MAX,
-        text::{parse_checkpoint, parse_tree},
+        text::{parse_checkpoint, parse_decimal, parse_tree},
     },
 };
 
 /// Folders of other keys that are looked at for one of the same name.
 const OTHER_KEYS_MAX: usize = 1000;
+/// Longest place of a follower, in bytes: 20 digits and a newline fit.
+const PLACE_BYTES_MAX: usize = 64;
 
 /// Longest file of a key, in bytes: a name of 255, and 60 for the rest.
 const KEY_BYTES_MAX: usize = 1024;
@@ -171,6 +174,27 @@ impl State {
         let key = format!("{}\n", self.key);
         durable::replace(&self.folder.join("key"), key.as_bytes(), durable::SECRET)?;
         Ok(true)
+    }
+
+    /// The leaf that a follower reads next; nothing before its first run.
+    pub(crate) fn place(&self) -> Result<Option<u64>, StateError> {
+        let path = self.folder.join("follow");
+        let bytes = match durable::read_bounded(&path, PLACE_BYTES_MAX) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(source) => return Err(StateError::Io { path, source }),
+        };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let place = text.strip_suffix('\n').and_then(parse_decimal);
+        let place = place.filter(|place| *place <= SIZE_MAX);
+        place.map(Some).ok_or(StateError::Damaged { path })
+    }
+
+    /// Keeps it. A crash leaves the older place or the newer one.
+    pub(crate) fn keep_place(&self, place: u64) -> Result<(), StateError> {
+        let text = format!("{place}\n");
+        let path = self.folder.join("follow");
+        Ok(durable::replace(&path, text.as_bytes(), durable::SECRET)?)
     }
 
     /// Keeps two signed heads that exclude each other: whoever has the log's key can check it.
