@@ -62,8 +62,12 @@ impl Ahead {
             }
             match self.tasks.join_next().await {
                 Some(Ok((at, parts))) => drop(self.done.insert(at, parts)),
-                // A panic in there is one of ours; nothing was read.
-                Some(Err(_)) | None => return Ok(Vec::new()),
+                // A panic in there is a mistake of ours, and must not become a lie of the log's.
+                Some(Err(error)) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => continue,
+                },
+                None => return Ok(Vec::new()), // the tree has no such tile
             }
         }
     }
