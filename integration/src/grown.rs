@@ -44,19 +44,29 @@ pub fn record(n: u64) -> (Record, [u8; 32]) {
 /// leaves them; the start of `serve` signs it. Readers of logs must accept it, an auditor of builds
 /// must not.
 pub fn grow(place: &Place, size: u64) {
-    let config = LogConfig::of(&data(place));
     let builds = size.saturating_sub(1) / 2;
+    append(place, (0..builds).map(record));
+    if size > 0 && size.is_multiple_of(2) {
+        lay_record(&LogConfig::of(&data(place)).database, builds);
+    }
+    if paths::is_root() {
+        give(&data(place));
+    }
+}
+
+/// Makes a log of these records, in any order, and their companions.
+pub fn append(place: &Place, records: impl IntoIterator<Item = (Record, [u8; 32])>) {
+    let config = LogConfig::of(&data(place));
     http::runtime().block_on(async {
         let log = Log::open_local(&config, &place.folder.join("sign"), "localhost");
         let log = log.expect("a new log can be made");
         let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..builds {
+        for (record, sha256) in records {
             if tasks.len() == AT_ONCE {
                 tasks.join_next().await;
             }
             let log = log.clone();
             tasks.spawn(async move {
-                let (record, sha256) = record(n);
                 let entry = NewEntry {
                     record,
                     sha256,
@@ -68,12 +78,6 @@ pub fn grow(place: &Place, size: u64) {
         }
         tasks.join_all().await;
     });
-    if size > 0 && size.is_multiple_of(2) {
-        lay_record(&config.database, builds);
-    }
-    if paths::is_root() {
-        give(&data(place));
-    }
 }
 
 /// One more record, with an unsigned head over it.

@@ -1,14 +1,20 @@
 //! Readers of logs that others have written accept our log at every size where something changes,
 //! and refuse it with one byte flipped; so does our own auditor.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
+use hotcell::spec::{BuildKey, Record, Sum, hex, unhex};
 use hotcell_integration::{
     command::{Ended, Run},
     fake,
     grown::{self, data},
-    hostile, paths,
-    service::{Place, Service},
+    hostile, http, paths, sdk,
+    service::{self, Place, Service},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -201,4 +207,106 @@ fn one_flipped_byte_in_a_tile_or_a_record_is_refused_by_everybody() {
     let sql = "UPDATE log_record SET body = replace(body, 'grown38 ', 'grown39 ') WHERE id = 77";
     assert_eq!(database.execute(sql, []).expect("the row changes"), 1);
     is_refused(&grown, "/0/000", "leaf 77: its hash in `tile/");
+}
+
+/// A log of builds that say they have these hashes, audited with all of them built again.
+fn rebuilt(name: &str, builds: &[(&str, [u8; 32], u64)]) -> (Ended, TempDir) {
+    let folder = paths::scratch(name);
+    let place = Place::new(folder.path(), fake::shared());
+    let record = |(module, sha256, size): &(&str, [u8; 32], u64)| {
+        let key = format!("{module}@v1.0.0/linux-amd64-{}/", sdk::GO);
+        let record = Record {
+            key: BuildKey::parse(&key).expect("a key"),
+            size: *size,
+            sum: Sum::of(sha256),
+        };
+        (record, *sha256)
+    };
+    for build in builds {
+        grown::append(&place, [record(build)]);
+    }
+    let data = folder.path().join("data").display().to_string();
+    let evidence = folder.path().join("evidence.json").display().to_string();
+    let args = [
+        "log",
+        "audit",
+        &data,
+        "--rebuild",
+        "100",
+        "--json",
+        "--evidence",
+        &evidence,
+    ];
+    (service::user().run(args).wait(), folder)
+}
+
+#[test]
+fn builds_of_a_log_are_made_again_and_another_binary_is_evidence() {
+    let folder = paths::scratch("rebuilt");
+    let told = crate::support::build("ex.example/hello@v1.0.0", &folder.path().join("hello"), &[]);
+    let told = told.json();
+    let sha256 = unhex(told["sha256"].as_str().expect("a hash")).expect("64 digits");
+    let size = told["size"].as_u64().expect("a size");
+    let honest = ("ex.example/hello", sha256, size);
+    let (ended, _folder) = rebuilt("honest", &[honest, ("ex.example/nowhere", [7; 32], 7)]);
+    assert_eq!(ended.code, 0, "{}", ended.err());
+    let document = ended.json();
+    assert_eq!(document["rebuilt"]["same"], 1, "{document}");
+    assert_eq!(document["rebuilt"]["unjudged"][0]["index"], 3, "{document}");
+    let (ended, folder) = rebuilt("lying", &[("ex.example/hello", [7; 32], size)]);
+    assert_eq!(ended.code, 3, "{}", ended.err());
+    assert!(
+        ended.err().contains("leaf 1: `ex.example/hello@v1.0.0/"),
+        "{}",
+        ended.err()
+    );
+    let text = fs::read(folder.path().join("evidence.json")).expect("there is evidence");
+    let evidence: Value = serde_json::from_slice(&text).expect("it is a JSON document");
+    assert_eq!(evidence["parts"][0]["served_hex"], hex(&[7; 32]));
+    assert_eq!(evidence["parts"][0]["expected_hex"], hex(&sha256));
+}
+
+/// Indexes of what a follower tells until it tells of this module; then it is ended.
+fn followed(place: &Place, service: &Service, module: &str) -> Vec<u64> {
+    let log = format!("{}/tlog", service.url());
+    let args = [
+        "log",
+        "follow",
+        &log,
+        "--verifierkey",
+        service.verifier_key(),
+    ];
+    let mut child = place.run(args).spawn();
+    let lines = BufReader::new(child.stdout.take().expect("it has a pipe")).lines();
+    let mut indexes = Vec::new();
+    for line in lines {
+        let line: Value = serde_json::from_str(&line.expect("a line")).expect("a document");
+        indexes.push(line["index"].as_u64().expect("an index"));
+        if line["module"] == module {
+            break;
+        }
+    }
+    child.kill().expect("our own child can be ended");
+    child.wait().expect("a child can be waited for");
+    indexes
+}
+
+#[test]
+fn a_follower_tells_what_is_built_while_it_waits_and_goes_on_where_it_stopped() {
+    let service = service::service();
+    let folder = paths::scratch("follow");
+    let place = Place::new(folder.path(), fake::shared());
+    let first = followed(&place, service, "ex.example/hello");
+    assert_eq!(first[..2], [0, 1], "{first:?}");
+    // Built while the second run waits.
+    let address = service.record_url("ex.example/many20");
+    let building = std::thread::spawn(move || http::get(&address).status);
+    let second = followed(&place, service, "ex.example/many20");
+    assert_eq!(building.join().expect("it is built"), 200);
+    let mut all = [first, second].concat();
+    let records = (0..all.len() as u64).map(|n| 1 + 2 * n);
+    let whole: Vec<u64> = [0].into_iter().chain(records).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all, whole[..all.len()], "no record is left out");
 }
