@@ -87,6 +87,9 @@
 //! - No process of the service but the supervisor starts a program, enters a namespace or reads
 //!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
+//! - Everything that the log serves follows from its leaves and the signed head: our auditor and
+//!   three readers that others have written compute it again ([`audit`],
+//!   `integration/tests/all/auditors.rs`).
 //! - Every queue, text, file and wait has a maximum.
 
 pub mod audit;
