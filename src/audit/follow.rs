@@ -17,7 +17,7 @@ use super::{
     source::{Answer, Part, Source as _},
 };
 use crate::{
-    get::state::State,
+    get::state::{State, StateError},
     proxy::{Limits, Sink, Transport, Url},
     spec::hex,
     tlog::{
@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 /// First and longest pause while the log cannot be read; each is twice the one before.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often another process may keep another head while this one compares its own.
+const RACES_MAX: usize = 10;
 /// Longest event stream; a new one is opened after it.
 const HINTS: Limits = Limits {
     bytes_max: 64 << 20,
@@ -154,7 +156,7 @@ impl Follower<'_> {
 
     /// The newest head, once it was shown to continue the one that this user has kept; it is kept.
     async fn advance(&self) -> Result<Head, AuditError> {
-        loop {
+        for _ in 0..RACES_MAX {
             let seen = self.state.latest()?;
             let head = heads::read(&self.remote, self.key, Part::Note).await?;
             if let Some((note, tree)) = &seen {
@@ -174,6 +176,7 @@ impl Follower<'_> {
             }
             // Another process has kept another head: compare with that.
         }
+        Err(StateError::Busy.into())
     }
 
     async fn continues(&self, kept: &Head, head: &Head) -> Result<(), AuditError> {
