@@ -37,6 +37,20 @@ pub fn record(n: u64) -> (Record, [u8; 32]) {
     (record, sha256)
 }
 
+/// The `n`th record as an entry.
+pub fn entry(n: u64) -> NewEntry {
+    submission(record(n))
+}
+
+fn submission((record, sha256): (Record, [u8; 32])) -> NewEntry {
+    NewEntry {
+        record,
+        sha256,
+        provenance_sha256: [9; 32],
+        with: Box::new(|_, _| Ok(())),
+    }
+}
+
 /// Makes a log of `size` leaves in the folder of a place that has none yet, for `serve` to open.
 ///
 /// The appender makes leaf 0 and then two leaves for each build. For an even size a record without
@@ -54,30 +68,27 @@ pub fn grow(place: &Place, size: u64) {
     }
 }
 
-/// Makes a log of these records, in any order, and their companions.
+/// Makes a log of these records, in any order, and their companions, or adds them to one.
 pub fn append(place: &Place, records: impl IntoIterator<Item = (Record, [u8; 32])>) {
     let config = LogConfig::of(&data(place));
     http::runtime().block_on(async {
         let log = Log::open_local(&config, &place.folder.join("sign"), "localhost");
         let log = log.expect("a new log can be made");
         let mut tasks = tokio::task::JoinSet::new();
-        for (record, sha256) in records {
+        for entry in records.into_iter().map(submission) {
             if tasks.len() == AT_ONCE {
                 tasks.join_next().await;
             }
             let log = log.clone();
             tasks.spawn(async move {
-                let entry = NewEntry {
-                    record,
-                    sha256,
-                    provenance_sha256: [9; 32],
-                    with: Box::new(|_, _| Ok(())),
-                };
                 log.append(entry).await.expect("the log takes entries");
             });
         }
         tasks.join_all().await;
     });
+    if paths::is_root() {
+        give(&data(place));
+    }
 }
 
 /// One more record, with an unsigned head over it.

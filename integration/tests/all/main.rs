@@ -24,6 +24,7 @@ mod old_go;
 mod page_cache;
 mod pgo;
 mod plan;
+mod power;
 mod roles;
 mod rootless;
 mod selftest;
