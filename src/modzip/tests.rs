@@ -594,7 +594,8 @@ fn an_empty_zip_is_a_zip_without_files() {
 }
 
 fn some_files() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
-    let name = "[a-z]{1,8}(/[a-z0-9_]{1,8}x){0,3}\\.go";
+    // No name of these is a device on Windows.
+    let name = "m[a-z]{0,7}(/[a-z0-9_]{1,8}y){0,3}\\.go";
     proptest::collection::btree_map(name, proptest::collection::vec(any::<u8>(), 0..300), 0..12)
         .prop_map(|files| files.into_iter().rev().collect())
         .prop_filter(
