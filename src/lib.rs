@@ -17,6 +17,7 @@
 //! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
 //! | store | [`store`] | durable before anything is promised |
 //! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, anchor, publish |
+//! | witness | [`witness`] | others remember each head: an older copy or a fork of this log is fenced |
 //! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
 //! | audit | [`audit`] | everything that a log says, computed again from its leaves; builds made again |
 //!
@@ -31,7 +32,7 @@
 //! | role | lives | holds | reads bytes from |
 //! |---|---|---|---|
 //! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets; own user | the public, HTTP only |
-//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database |
+//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
 //! | `sign` | always, for `serve` | the log's keys, its own last head, the anchor; own user | `serve`: size, root and a consistency proof |
@@ -49,7 +50,7 @@
 //!  public ── HTTP ──▶ serve ──▶ supervise ──▶ cell (go, compile, asm, link)
 //!                       │           └──────▶ relay ◀── HTTP ──┘  │ one file
 //!                       └─▶ fetch ◀──────────── session ─┘ ◀─────┘
-//!                             └── HTTPS ──▶ module proxy, checksum database
+//!                             └── HTTPS ──▶ module proxy, checksum database, witnesses
 //! ```
 //!
 //! # Threat model
@@ -64,6 +65,7 @@
 //! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
 //! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
+//! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
 //! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
 //!
@@ -84,6 +86,7 @@
 //!   ([`log`]).
 //! - Two roots for one size are never signed: `sign` builds every text itself, remembers before it
 //!   signs, and anchors nothing but the head that it signed last ([`log::sign`]).
+//! - A log whose newer heads a witness has cosigned takes no entries ([`witness`]).
 //! - No process of the service but the supervisor starts a program, enters a namespace or reads
 //!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
@@ -117,3 +120,4 @@ pub mod store;
 pub mod sumdb;
 pub mod tlog;
 pub mod toolchain;
+pub mod witness;

@@ -107,6 +107,8 @@ pub struct FetchStart {
     pub goproxy: String,
     /// Verifier key of the checksum database, when it is not the public one.
     pub sumdb: Option<String>,
+    /// Addresses of the log's witnesses: beside proxies, all that `serve` can have asked.
+    pub witnesses: Vec<String>,
 }
 
 /// First message to `supervise`, from whoever started the program; a `serve` that did not start the
@@ -320,6 +322,7 @@ fn fetch(given: &Given) -> RoleResult {
         folder: PathBuf::from("."),
         goproxy: start.goproxy,
         sumdb: start.sumdb,
+        witnesses: start.witnesses,
     };
     crate::fetch::run(control, config)?;
     Ok(())

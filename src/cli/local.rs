@@ -196,6 +196,7 @@ pub(super) fn fetch_start(network: &Network) -> Result<FetchStart, Stop> {
     Ok(FetchStart {
         goproxy,
         sumdb: network.sumdb.clone(),
+        witnesses: Vec::new(),
     })
 }
 

@@ -18,7 +18,7 @@ use hotcell_sandbox::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    Network, Stop, local, print, say,
+    Network, Stop, disk, local, print, say,
     watch::{self, Signals, Watch},
     xdg,
 };
@@ -27,15 +27,17 @@ use crate::{
     log::{Log, LogConfig},
     roles::{self, Roles, SERVE_ID},
     serve::{self, Listeners, ServeConfig},
-    store::lru,
+    tlog::witness::WITNESSES_MAX,
+    witness::{self, Witness},
 };
 
 /// Where the signer's state lies when started as root.
 const SIGN_DIR: &str = "/var/lib/hotcell-sign";
 /// Memory that one build is given room for when builds at a time are chosen, in bytes.
 const BUILD_BYTES: u64 = 4 << 30;
-/// How often the disk budget is looked at.
-const BUDGET_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a start waits for witnesses. Who is silent for longer is told of and asked again.
+const WITNESS_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -61,6 +63,10 @@ pub(super) struct Serve {
     /// Disk space for SDKs, caches and binaries in GiB [default: a fifth of the disk]
     #[arg(long, value_name = "GIB")]
     disk: Option<u64>,
+    /// A witness of the log, who remembers its heads: its key and its address, as
+    /// `NAME+ID+KEY https://…`; may be given again
+    #[arg(long, value_name = "WITNESS", value_parser = parse_witness)]
+    witness: Vec<Witness>,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -89,6 +95,7 @@ impl Serve {
     pub(super) fn run(self, network: &Network) -> Result<(), Stop> {
         trace();
         check_name(&self.name)?;
+        check_witnesses(&self.witness)?;
         let chosen = match &self.policies {
             Some(folder) => local::choose_folder(folder)?,
             None => local::choose_policy(None)?,
@@ -145,7 +152,8 @@ impl Serve {
         network: &Network,
         chosen: &local::Chosen,
     ) -> Result<(Roles, Channel), Stop> {
-        let start = local::fetch_start(network)?;
+        let mut start = local::fetch_start(network)?;
+        start.witnesses = self.witness.iter().map(|one| one.url.to_string()).collect();
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let owner = privilege::is_root().then_some(SERVE_ID);
         roles::prepare(&self.data, owner.map(|_| 0)).map_err(|error| failed(&error))?;
@@ -180,6 +188,15 @@ impl Serve {
         let folder = File::open(&data)?;
         privilege::confine(Role::Serve, folder.as_fd(), &[])?;
         Ok(data)
+    }
+
+    /// Asks the witnesses what they have seen of this log, before it can get an entry.
+    async fn compare(&self, log: &Log, engine: &Engine) -> Arc<witness::Client> {
+        let carrier = Box::new(Arc::clone(engine.fetch()));
+        let client = witness::Client::new(log.clone(), self.witness.clone(), carrier);
+        let client = Arc::new(client);
+        client.compare(WITNESS_PATIENCE).await;
+        client
     }
 
     fn sign_folder(&self) -> Result<PathBuf, Stop> {
@@ -233,6 +250,7 @@ impl Serve {
         let config = LogConfig::of(&ready.data);
         let database = config.database.clone();
         let log = Log::open_remote(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
+        let client = self.compare(&log, &engine).await;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let listeners = Listeners {
             public: tokio_listener(ready.public).map_err(|error| failed(&error))?,
@@ -247,6 +265,7 @@ impl Serve {
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine),
+            witnesses: client.board(),
         };
         let key = log.verifier_key().to_string();
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
@@ -258,7 +277,9 @@ impl Serve {
             Some(gib) => gib << 30,
             None => budget::default_bytes(&ready.data).map_err(|error| failed(&error))?,
         };
-        let keeper = tokio::spawn(keep_budget(engine, artifacts, bytes_max));
+        let (stop_witnesses, stopped) = tokio::sync::watch::channel(false);
+        let witnesses = tokio::spawn(client.run(stopped));
+        let keeper = tokio::spawn(disk::keep_budget(engine, artifacts, bytes_max));
         let mut gone = None;
         let stop = async {
             tokio::select! {
@@ -268,6 +289,8 @@ impl Serve {
         };
         service.run(listeners, stop).await;
         keeper.abort();
+        stop_witnesses.send_replace(true);
+        let _ended = witnesses.await; // it holds the log, whose last holder ends the appender
         match gone {
             Some(role) => Err(Stop::new(
                 Stop::FAILED,
@@ -280,12 +303,25 @@ impl Serve {
 
 /// What the home page and health say of this instance.
 fn notes(engine: &Engine) -> Vec<String> {
-    let weak = engine
-        .not_in_force()
-        .iter()
-        .map(|m| format!("not in force: {}: {}", m.what, m.why));
-    let protection = "rollback protection: this disk only".to_owned();
-    weak.chain([protection]).collect()
+    let weak = engine.not_in_force().iter();
+    weak.map(|m| format!("not in force: {}: {}", m.what, m.why))
+        .collect()
+}
+
+/// Few, and none twice: two lines of one key say no more than one.
+fn check_witnesses(witnesses: &[Witness]) -> Result<(), Stop> {
+    let mut keys: Vec<String> = witnesses.iter().map(|one| one.key.to_string()).collect();
+    keys.sort();
+    keys.dedup();
+    if keys.len() == witnesses.len() && keys.len() <= WITNESSES_MAX {
+        return Ok(());
+    }
+    let text = format!("--witness takes {WITNESSES_MAX} witnesses at most, each of them once");
+    Err(Stop::new(Stop::USAGE, text))
+}
+
+fn parse_witness(text: &str) -> Result<Witness, String> {
+    Witness::parse(text).map_err(|error| error.to_string())
 }
 
 fn check_name(name: &str) -> Result<(), Stop> {
@@ -327,47 +363,6 @@ fn builds_max() -> usize {
         });
     let builds = memory.map_or(1, |kib| (kib << 10) / BUILD_BYTES);
     usize::try_from(builds).unwrap_or(1).clamp(1, processors)
-}
-
-/// Keeps SDKs, caches and binaries within the disk budget.
-async fn keep_budget(engine: Engine, artifacts: PathBuf, bytes_max: u64) {
-    loop {
-        tokio::time::sleep(BUDGET_EVERY).await;
-        if let Err(error) = keep_once(&engine, &artifacts, bytes_max).await {
-            tracing::warn!(error = %error.text, "cannot keep the disk budget: {}", error.text);
-        }
-    }
-}
-
-async fn keep_once(engine: &Engine, folder: &Path, bytes_max: u64) -> Result<(), Stop> {
-    let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
-    let items = binaries(folder).map_err(|error| failed(&error))?;
-    let gone = budget::enforce(engine, items, bytes_max)
-        .await
-        .map_err(|error| failed(&error))?;
-    for name in gone {
-        std::fs::remove_file(folder.join(&name)).map_err(|error| failed(&error))?;
-        tracing::info!(artifact = %name, "artifact {name} gave way to newer ones");
-    }
-    Ok(())
-}
-
-/// All binaries and their compressed forms, which lie in folders of two hex digits.
-fn binaries(folder: &Path) -> std::io::Result<Vec<lru::Item>> {
-    let mut items = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let Ok(part) = entry?.file_name().into_string() else {
-            continue;
-        };
-        if part.len() == 2 {
-            let files = lru::files(&folder.join(&part))?;
-            items.extend(files.into_iter().map(|item| lru::Item {
-                name: format!("{part}/{}", item.name),
-                ..item
-            }));
-        }
-    }
-    Ok(items)
 }
 
 /// Text on a terminal, JSON elsewhere; `RUST_LOG` chooses what.

@@ -82,6 +82,9 @@ pub(super) enum FetchError {
     /// Too large a go.mod.
     #[error(transparent)]
     GoMod(#[from] TooMuch),
+    /// A witness of the log.
+    #[error(transparent)]
+    Witness(#[from] super::witness::WitnessError),
     /// Our disk.
     #[error("cannot use the module cache")]
     Disk(#[from] io::Error),
@@ -117,7 +120,8 @@ impl FetchError {
 
     fn kind(&self) -> TroubleKind {
         match self {
-            Self::NotFound(_) | Self::Spec(_) => TroubleKind::NotFound,
+            // A witness has no other in its place: no advice about proxies.
+            Self::NotFound(_) | Self::Spec(_) | Self::Witness(_) => TroubleKind::NotFound,
             Self::Proxy(error) => kind_of_proxy(error),
             Self::Sumdb(error) => match &**error {
                 SumdbError::Missing { .. } => TroubleKind::NotFound,

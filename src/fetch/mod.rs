@@ -19,6 +19,7 @@ mod rounds;
 mod sdk;
 mod session;
 pub mod wire;
+mod witness;
 
 pub use role::{FetchConfig, RoleError, run};
 

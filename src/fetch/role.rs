@@ -23,6 +23,7 @@ use super::{
     sdk::Sdks,
     session::Session,
     wire::{Answer, Ask, Member, ModuleHash, Request},
+    witness::{WitnessError, Witnesses},
 };
 use crate::{
     channel::AsyncChannel,
@@ -53,6 +54,8 @@ pub struct FetchConfig {
     pub goproxy: String,
     /// The checksum database, in the form of `GOSUMDB`; nothing for Go's own.
     pub sumdb: Option<String>,
+    /// Addresses of the log's witnesses.
+    pub witnesses: Vec<String>,
 }
 
 /// Why the role cannot work.
@@ -70,6 +73,9 @@ pub enum RoleError {
     /// TLS.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] GetError),
+    /// The addresses of the witnesses.
+    #[error("cannot ask witnesses")]
+    Witnesses(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The folder or the runtime.
     #[error("cannot start fetching in `{}`", folder.display())]
     Start {
@@ -81,6 +87,12 @@ pub enum RoleError {
     /// The channel to the asker.
     #[error("the channel to the asker is broken")]
     Channel(#[from] ChannelError),
+}
+
+impl From<WitnessError> for RoleError {
+    fn from(error: WitnessError) -> Self {
+        Self::Witnesses(error.into())
+    }
 }
 
 /// Runs the role until the asker closes its end of `control`.
@@ -116,6 +128,7 @@ pub(super) struct Role {
     sessions: Mutex<Vec<Weak<Session>>>,
     locks: Mutex<HashMap<u64, Vec<ModuleHash>>>,
     releases: tokio::sync::Mutex<Option<(Instant, Vec<GoVersion>)>>,
+    witnesses: Witnesses,
 }
 
 impl Role {
@@ -139,6 +152,7 @@ impl Role {
             Sdks::open(config.folder.join("staging"), Arc::clone(&modules)).map_err(failed)?;
         let (sessions, locks) = (Mutex::default(), Mutex::default());
         let releases = tokio::sync::Mutex::default();
+        let witnesses = Witnesses::new(&config.witnesses)?;
         Ok(Arc::new(Self {
             control,
             modules,
@@ -146,6 +160,7 @@ impl Role {
             sessions,
             locks,
             releases,
+            witnesses,
         }))
     }
 
@@ -301,6 +316,7 @@ impl Role {
                 Answer::Done
             }
             Ask::Probe => self.probe().await?,
+            Ask::Witness { witness, question } => self.witnesses.ask(witness, question).await?,
             Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

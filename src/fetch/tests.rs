@@ -85,6 +85,7 @@ impl World {
             folder: self.folder.path().to_path_buf(),
             goproxy: PROXY.to_owned(),
             sumdb: Some(self.database.key.verifier().to_string()),
+            witnesses: Vec::new(),
         };
         let control = Arc::new(AsyncChannel::new(theirs).unwrap());
         let role = Role::open(control, proxy, &config).unwrap();

@@ -67,6 +67,13 @@ pub enum Ask {
         /// `go1.26.8`
         go: String,
     },
+    /// Ask a witness of the log. Answered by [`Answer::Witness`].
+    Witness {
+        /// Its number in the list of the start.
+        witness: usize,
+        /// What.
+        question: WitnessAsk,
+    },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
     /// Try the module proxy and the checksum database.
@@ -77,6 +84,22 @@ pub enum Ask {
     Shrink {
         /// Bytes to keep.
         bytes_max: u64,
+    },
+}
+
+/// A question to a witness (C2SP `tlog-witness.md`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum WitnessAsk {
+    /// To cosign a checkpoint.
+    Add {
+        /// The body, at most [`crate::tlog::witness::REQUEST_BYTES_MAX`] bytes.
+        body: String,
+    },
+    /// Which checkpoint of a log it cosigned last.
+    Seen {
+        /// [`crate::tlog::witness::log_id`] of the log.
+        log: String,
     },
 }
 
@@ -174,6 +197,15 @@ pub enum Answer {
     },
     /// Done.
     Done,
+    /// What a witness answered, with any status.
+    Witness {
+        /// Of HTTP.
+        status: u16,
+        /// Media type; empty when it said none.
+        kind: String,
+        /// At most [`crate::tlog::witness::ANSWER_BYTES_MAX`] bytes.
+        body: String,
+    },
     /// Size of the module cache in bytes.
     Usage {
         /// Bytes.

@@ -113,6 +113,13 @@ impl Appender {
     /// Appends a batch; false when the thread must end. Whoever gets no answer learns from the
     /// closed channel that the outcome is not known.
     fn process(&mut self, batch: Vec<Submission>) -> bool {
+        if let Some(alarm) = self.state.alarmed.get() {
+            for Submission { answer, .. } in batch {
+                let why = alarm.why.clone();
+                let _gone = answer.send(Err(AppendError::Fenced { why }));
+            }
+            return true;
+        }
         let Some(loaded) = self.loaded.take() else {
             return true;
         };

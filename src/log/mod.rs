@@ -21,13 +21,14 @@ pub mod sign;
 pub mod signer;
 mod startup;
 mod tiles;
+mod witnessed;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     thread::JoinHandle,
 };
 
@@ -40,6 +41,7 @@ pub use error::{AppendError, LoadError, OpenError};
 pub use local::LocalSigner;
 pub use sign::RemoteSigner;
 pub use signer::{SignError, SignedHead, Signer};
+pub use witnessed::Offer;
 
 use crate::{
     provenance,
@@ -48,7 +50,9 @@ use crate::{
     tlog::{Edge, Tile, TilePath, Tree, VerifierKey, text, tile::HEIGHT},
 };
 use appender::Submission;
+use fence::Fence;
 use tiles::{Recent, Tiles};
+use witnessed::Cosigned;
 
 /// Entries that wait for the appender; more wait in [`Log::append`] itself.
 const QUEUE_MAX: usize = 1024;
@@ -143,15 +147,20 @@ struct State {
     /// Size of what is published, for those who wait for more.
     size: watch::Sender<u64>,
     health: RwLock<Health>,
+    /// An alarm that nothing lifts but a new start: somebody has seen another log of ours.
+    alarmed: OnceLock<Fence>,
+    cosigned: Mutex<Cosigned>,
     tiles: Tiles,
 }
 
 impl State {
-    fn new(snapshot: Snapshot, health: Health, tiles: Tiles) -> Self {
+    fn new(snapshot: Snapshot, health: Health, cosigned: Cosigned, tiles: Tiles) -> Self {
         Self {
             size: watch::Sender::new(snapshot.tree.size),
             published: RwLock::new(Arc::new(snapshot)),
             health: RwLock::new(health),
+            alarmed: OnceLock::new(),
+            cosigned: Mutex::new(cosigned),
             tiles,
         }
     }
@@ -177,6 +186,14 @@ impl State {
             .send_if_modified(|known| std::mem::replace(known, size) != size);
     }
 
+    fn health(&self) -> Health {
+        if let Some(alarm) = self.alarmed.get() {
+            return alarm.clone().into();
+        }
+        let health = self.health.read().unwrap_or_else(PoisonError::into_inner);
+        health.clone()
+    }
+
     fn set_health(&self, health: Health) {
         *self.health.write().unwrap_or_else(PoisonError::into_inner) = health;
     }
@@ -192,6 +209,7 @@ struct Inner {
     signer: Option<Arc<dyn Signer>>,
     state: Arc<State>,
     reader: Mutex<Connection>,
+    database: PathBuf,
     /// Nothing when the log came up fenced; taken when it ends.
     appender: Option<(mpsc::Sender<Submission>, JoinHandle<()>)>,
 }
@@ -259,6 +277,7 @@ impl Log {
             signer,
             state: opened.state,
             reader: Mutex::new(db::open(&config.database)?),
+            database: config.database.clone(),
             appender: appender.transpose()?,
         })))
     }
@@ -298,9 +317,9 @@ impl Log {
         Arc::clone(&self.0.state.published().note)
     }
 
-    /// The newest signed head as a C2SP checkpoint.
+    /// The newest signed head as a C2SP checkpoint, with the cosignatures that it has by now.
     pub fn checkpoint(&self) -> Arc<str> {
-        Arc::clone(&self.0.state.published().checkpoint)
+        self.0.state.checkpoint(&self.0.state.published())
     }
 
     /// Size and root of the newest signed head.
@@ -382,12 +401,7 @@ impl Log {
 
     /// Whether it takes entries.
     pub fn health(&self) -> Health {
-        self.0
-            .state
-            .health
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.state.health()
     }
 
     /// Name of the key, which is the origin of checkpoints.

@@ -50,7 +50,7 @@ impl Log {
             extra: None,
             index,
             path: self.path(published, index)?,
-            checkpoint: published.checkpoint.to_string(),
+            checkpoint: self.0.state.checkpoint(published).to_string(),
         })
     }
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
     spec::{Companion, Record},
-    tlog::{Hash, Tree},
+    tlog::{Hash, Tree, witness::WITNESSES_MAX},
 };
 
 /// A head as the database has it.
@@ -74,6 +74,34 @@ pub(super) fn store_notes(
 ) -> rusqlite::Result<bool> {
     let sql = "UPDATE log_head SET note = ?3, checkpoint = ?4 WHERE size = ?1 AND root = ?2";
     Ok(db.execute(sql, params![tree.size, tree.root.0, note, checkpoint])? == 1)
+}
+
+/// Keeps what a witness said to a head; a newer line takes the place of an older one.
+pub(super) fn keep_line(
+    db: &Connection,
+    witness: &str,
+    size: u64,
+    line: &str,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO log_cosignature (witness, size, line) VALUES (?1, ?2, ?3)
+               ON CONFLICT (witness, size) DO UPDATE SET line = excluded.line";
+    db.execute(sql, params![witness, size, line]).map(drop)
+}
+
+/// All that witnesses said to the head of `size`: key of the witness and line.
+pub(super) fn lines(db: &Connection, size: u64) -> rusqlite::Result<Vec<(String, String)>> {
+    let sql = "SELECT witness, line FROM log_cosignature WHERE size = ?1 ORDER BY witness LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![size, WITNESSES_MAX], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    rows.collect()
+}
+
+/// The largest head that a witness cosigned; 0 when none.
+pub(super) fn cosigned(db: &Connection, witness: &str) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(max(size), 0) FROM log_cosignature WHERE witness = ?1";
+    db.query_row(sql, [witness], |row| row.get(0))
 }
 
 /// Number of leaves; nothing when they have gaps.

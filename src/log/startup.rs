@@ -17,6 +17,7 @@ use super::{
     records::{self, Head},
     signer::Signer,
     tiles::{Recent, Tiles},
+    witnessed::Cosigned,
 };
 use crate::{
     receipt::KeysLeaf,
@@ -88,7 +89,8 @@ pub(super) fn open(
         let snapshot = last_signed(&db, &tiles, &key)?;
         let fence = fence.unwrap_or_else(|| Fence::unknown("no signer"));
         tracing::error!("the log is fenced: {}; {}", fence.why, fence.remedy);
-        let state = Arc::new(State::new(snapshot, fence.into(), tiles));
+        let cosigned = Cosigned::load(&db, snapshot.tree.size)?;
+        let state = Arc::new(State::new(snapshot, fence.into(), cosigned, tiles));
         return Ok(Opened {
             key,
             state,
@@ -96,7 +98,9 @@ pub(super) fn open(
         });
     };
     let loaded = load(config, signer.as_ref(), &tiles, &faults)?;
-    let state = Arc::new(State::new(loaded.snapshot(), Health::Live, tiles));
+    let snapshot = loaded.snapshot();
+    let cosigned = Cosigned::load(&db, snapshot.tree.size)?;
+    let state = Arc::new(State::new(snapshot, Health::Live, cosigned, tiles));
     let appender = Appender::new(
         config.clone(),
         signer,

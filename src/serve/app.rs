@@ -11,6 +11,7 @@ use super::{
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
     spec::{BuildKey, GoQuery, ModulePath, PackageQuery, url::BuildQuery},
+    witness::Board,
 };
 
 /// Requests that wait for a build at the same time; each holds a connection and little else.
@@ -36,7 +37,9 @@ pub(super) struct App {
     /// Visitors come through TLS that ends in front of us.
     pub(super) behind_tls: bool,
     /// What the operator, and the start, have to say on the home page.
-    pub(super) notes: Vec<String>,
+    pub(super) fixed_notes: Vec<String>,
+    /// How it stands with the witnesses of the log.
+    pub(super) witnesses: Arc<Board>,
     pub(super) builds_max: usize,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
@@ -61,6 +64,12 @@ impl Default for Limits {
 }
 
 impl App {
+    /// What is to be said on the home page and by health, as of now.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let fixed = self.fixed_notes.iter().cloned();
+        fixed.chain(self.witnesses.notes()).collect()
+    }
+
     /// A place among those who wait for a build.
     pub(super) fn waiter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.place(&self.limits.waiters, "too many requests wait for builds")

@@ -151,7 +151,7 @@ async fn home(app: &App, form: pages::Form, problem: Option<String>) -> Result<R
         waiting: app.queue.waiting(),
         running: app.queue.running(),
         builds_max: app.builds_max,
-        notes: app.notes.clone(),
+        notes: app.notes(),
         fenced,
         mismatches: mismatches.map_err(|cause| Refusal::internal(&cause))?,
     };

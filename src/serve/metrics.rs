@@ -11,6 +11,8 @@ use std::{
     },
 };
 
+use crate::witness::board::Standing;
+
 /// Most endings counted apart; codes are ours and few, this only bounds a mistake.
 const ENDINGS_MAX: usize = 64;
 
@@ -77,7 +79,7 @@ impl Metrics {
 
     /// Everything as Prometheus text.
     #[must_use]
-    pub fn text(&self, gauges: Gauges) -> String {
+    pub fn text(&self, gauges: Gauges, witnesses: &[Standing]) -> String {
         let mut text = Text::default();
         self.write_builds(&mut text);
         text.head(
@@ -104,6 +106,7 @@ impl Metrics {
             text.head(name, "gauge", help);
             text.line(name, "", u64::try_from(value).unwrap_or(u64::MAX));
         }
+        write_witnesses(&mut text, witnesses);
         text.0
     }
 
@@ -165,6 +168,31 @@ impl Metrics {
     }
 }
 
+/// One line for each witness; their names are the operator's, and few.
+fn write_witnesses(text: &mut Text, all: &[Standing]) {
+    let cosigned = "Records of the largest head that the witness cosigned.";
+    let failures = "Offers to the witness that led to no cosignature.";
+    let alarm = "1 when the witness has seen another log with our signature: look now.";
+    type Value = fn(&Standing) -> u64;
+    let values: [(&str, &str, &str, Value); 3] = [
+        ("witness_cosigned_records", "gauge", cosigned, |one| {
+            one.cosigned
+        }),
+        ("witness_failures_total", "counter", failures, |one| {
+            one.failures
+        }),
+        ("witness_alarm", "gauge", alarm, |one| one.alarm.into()),
+    ];
+    for (name, kind, help, value) in values {
+        text.head(name, kind, help);
+        for one in all {
+            let plain = |c: &char| c.is_ascii_alphanumeric() || "-._/:".contains(*c);
+            let witness: String = one.name.chars().filter(plain).collect();
+            text.line(name, &format!("{{witness=\"{witness}\"}}"), value(one));
+        }
+    }
+}
+
 /// Text in the making.
 #[derive(Default)]
 struct Text(String);
@@ -202,12 +230,18 @@ mod tests {
         metrics.build_ended("bad\"\n", 1);
         metrics.request(200);
         metrics.request(999);
-        let text = metrics.text(Gauges {
+        let gauges = Gauges {
             waiting: 3,
             running: 1,
             live: true,
             put_away: 2,
-        });
+        };
+        let witness = Standing {
+            name: "w.example/1\"\n".to_owned(),
+            cosigned: 7,
+            ..Standing::default()
+        };
+        let text = metrics.text(gauges, &[witness]);
         for line in [
             "hotcell_builds_total{ending=\"success\"} 1",
             "hotcell_builds_total{ending=\"bad\"} 1",
@@ -217,6 +251,8 @@ mod tests {
             "hotcell_proofs_total 0",
             "hotcell_log_live 1",
             "hotcell_store_put_away 2",
+            "hotcell_witness_cosigned_records{witness=\"w.example/1\"} 7",
+            "hotcell_witness_alarm{witness=\"w.example/1\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -23,7 +23,7 @@ use self::{
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
 };
-use crate::build::Executor;
+use crate::{build::Executor, witness::Board};
 
 pub mod agent;
 mod answer;
@@ -76,9 +76,11 @@ pub struct ServeConfig {
     pub builds_max: usize,
     /// SHA-256 of the build policy, hex; failures under another are forgotten.
     pub policy_sha256: String,
-    /// What the operator and the start have to say: weaknesses that were accepted, what the
-    /// rollback protection covers. Shown on the home page and by `/healthz`.
+    /// What the operator and the start have to say: weaknesses that were accepted. Shown on the
+    /// home page and by `/healthz`, before what protects from a rollback.
     pub notes: Vec<String>,
+    /// How it stands with the witnesses of the log.
+    pub witnesses: Arc<Board>,
 }
 
 /// The sockets, open and bound; the caller says their addresses.
@@ -187,7 +189,8 @@ async fn open(
         metrics,
         hosts: config.hosts,
         behind_tls: config.behind_tls,
-        notes: config.notes,
+        fixed_notes: config.notes,
+        witnesses: config.witnesses,
         builds_max: config.builds_max,
         stopping,
         limits: Limits::default(),

@@ -163,7 +163,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
         text += "remedy: stop the service, look at store/quarantine and fetch/quarantine below \
                  the data folder, remove what lies there, start again\n";
     }
-    for note in &app.notes {
+    for note in &app.notes() {
         text += &format!("note: {note}\n");
     }
     let mut response = answer::plain(text);
@@ -178,7 +178,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         live: app.ledger.health() == Health::Live,
         put_away: app.executor.alarms().len(),
     };
-    let mut response = answer::plain(app.metrics.text(gauges));
+    let standings = app.witnesses.standings();
+    let mut response = answer::plain(app.metrics.text(gauges, &standings));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     answer::cached(response, NO_STORE)

@@ -9,7 +9,10 @@ use std::{path::Path, time::Duration};
 use rusqlite::{Connection, OpenFlags};
 
 /// Version of the schema; an older program must not write to a newer file.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+/// What leads from each version to the next, the first from an empty file.
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const _: () = assert!(STEPS.len() as i64 == SCHEMA_VERSION);
 /// How long a statement waits for another connection's transaction; those are short.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -30,8 +33,8 @@ pub enum DbError {
     NoWal,
 }
 
-/// Opens the database and creates what is missing. A crash in the middle leaves an empty database
-/// or a complete schema.
+/// Opens the database and creates what is missing. A crash in the middle leaves the schema that was
+/// there, or the newest.
 pub fn open(path: &Path) -> Result<Connection, DbError> {
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
@@ -42,16 +45,17 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?; // a damaged page is an error, not an answer
-    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match found {
-        SCHEMA_VERSION => {}
-        0 => {
-            let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            tx.execute_batch(include_str!("schema.sql"))?;
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            tx.commit()?;
+    let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
+    if version(&db)? != SCHEMA_VERSION {
+        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        // Once more, now that nobody else can be at it.
+        let found: i64 = version(&tx)?;
+        let steps = usize::try_from(found).ok().and_then(|at| STEPS.get(at..));
+        for step in steps.ok_or(DbError::Newer { found })? {
+            tx.execute_batch(step)?;
         }
-        found => return Err(DbError::Newer { found }),
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        tx.commit()?;
     }
     Ok(db)
 }
@@ -90,8 +94,45 @@ mod tests {
             .query_row("PRAGMA synchronous", [], |row| row.get(0))
             .unwrap();
         assert_eq!(full, 2);
-        db.pragma_update(None, "user_version", 2).unwrap();
-        assert!(matches!(open(&path), Err(DbError::Newer { found: 2 })));
+        let newer = SCHEMA_VERSION + 1;
+        db.pragma_update(None, "user_version", newer).unwrap();
+        assert!(matches!(open(&path), Err(DbError::Newer { found }) if found == newer));
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_brought_up_to_date_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute("INSERT INTO log_record VALUES (0, 'x')", [])
+            .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let db = open(&path).unwrap();
+            let one = |sql| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(one("PRAGMA user_version"), SCHEMA_VERSION);
+            assert_eq!(one("SELECT count(*) FROM log_record"), 1);
+            assert_eq!(one("SELECT count(*) FROM log_cosignature"), 0);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_that_fails_leaves_the_version_that_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        // A view in the place of a table: the step cannot make its own.
+        old.execute_batch("CREATE VIEW log_cosignature AS SELECT 1")
+            .unwrap();
+        assert!(matches!(open(&path), Err(DbError::Sqlite(_))));
+        let found: i64 = old
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(found, 1);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod proof;
 pub mod reader;
 pub mod text;
 pub mod tile;
+pub mod witness;
 
 #[cfg(test)]
 pub(crate) mod testing;

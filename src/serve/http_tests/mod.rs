@@ -73,7 +73,8 @@ impl Site {
             behind_tls: false,
             builds_max: 1,
             policy_sha256: bench.policy.clone(),
-            notes: vec!["rollback protection: this disk only".to_owned()],
+            notes: Vec::new(),
+            witnesses: Arc::default(),
         };
         let (stop, stopped) = watch::channel(false);
         let executor = Arc::clone(&bench.executor);
