@@ -50,17 +50,26 @@ pub fn fsck() -> PathBuf {
     folder.join("fsck")
 }
 
+/// A witness by others: litewitness, of the module that `integration/witness/` names.
+pub fn litewitness() -> PathBuf {
+    build(
+        "integration/witness",
+        "filippo.io/torchwood/cmd/litewitness",
+    )
+}
+
 fn build(module: &str, package: &str) -> PathBuf {
     let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = match package {
-        "." => module.rsplit('/').next().unwrap_or(module),
-        package => package,
+    let (name, package) = match package.rsplit_once('/') {
+        Some((_, name)) => (name, package.to_owned()),
+        None if package == "." => (module.rsplit('/').next().unwrap_or(module), ".".to_owned()),
+        None => (package, format!("./{package}")),
     };
     let output = paths::cache().join("programs").join(name);
     Run::new("go")
         .args(["build", "-trimpath", "-o"])
         .arg(&output)
-        .arg(format!("./{package}"))
+        .arg(&package)
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false")
         .env("GOWORK", "off")

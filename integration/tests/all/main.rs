@@ -33,5 +33,6 @@ mod stores;
 mod stress;
 mod support;
 mod twofa;
+mod witness;
 mod xmod;
 mod zips;
