@@ -452,6 +452,29 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_is_named_once_and_there_are_few() {
+        let witness = |seed| {
+            let signer = crate::tlog::WitnessSigner::from_seed("w.example/1", &[seed; 32]).unwrap();
+            let text = format!("{} https://w.example/", signer.public());
+            Line::parse_from(["serve", "--witness", &text])
+                .serve
+                .witness
+        };
+        let many = |count| (0..count).flat_map(witness).collect::<Vec<_>>();
+        let most = u8::try_from(WITNESSES_MAX).unwrap();
+        check_witnesses(&[]).unwrap();
+        check_witnesses(&many(most)).unwrap();
+        assert_eq!(
+            check_witnesses(&many(most + 1)).unwrap_err().code,
+            Stop::USAGE
+        );
+        let twice = [witness(1), witness(1)].concat();
+        assert_eq!(check_witnesses(&twice).unwrap_err().code, Stop::USAGE);
+        let line = ["serve", "--witness", "nobody"];
+        assert!(Line::try_parse_from(line).is_err());
+    }
+
+    #[test]
     fn required_limits_are_required_on_loopback_too() {
         check(&["--require-limits"], &["separate user"]).unwrap();
         let accepted = ["--require-limits", "--accept-weaker", "memory limit"];

@@ -1,10 +1,11 @@
 //! What logs and witnesses say to each other: C2SP `tlog-witness.md` v1.0.0, as text.
 //!
-//! Called by [`crate::witness`], on both sides. Pure and bounded; a parsed request or answer is
-//! still a claim: nothing in it was verified.
+//! Printed and read by [`crate::witness`], a log's side of it; requests are parsed by witnesses in
+//! tests. Pure and bounded; what was parsed is still a claim: nothing in it was verified.
 
 use std::fmt;
 
+use hotcell_sandbox::wire::MESSAGE_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 
 use super::{Hash, SIZE_MAX, note::SIGNATURES_MAX, text::parse_decimal};
@@ -13,11 +14,14 @@ use crate::spec::hex;
 /// Most hashes of a proof; the specification's bound.
 pub const PROOF_HASHES_MAX: usize = 63;
 /// Longest request in bytes: its proof has less than 3 KiB, the rest is for a checkpoint with the
-/// cosignatures of others. Fits in a message between roles, even when every byte is escaped.
-pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// Longest answer of a witness in bytes: a line of Ed25519 has less than 400 with the longest name,
-/// one of ML-DSA-44 some 5,000; a checkpoint with a few of them.
-pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// cosignatures of others. litewitness takes as many.
+pub const REQUEST_BYTES_MAX: usize = 10 * 1024;
+/// Longest answer of a witness in bytes: a line of Ed25519 has less than 500 with the longest name,
+/// one of ML-DSA-44 some 5,000; or the checkpoint that it saw last.
+pub const ANSWER_BYTES_MAX: usize = 10 * 1024;
+// Both travel between roles, at worst with each byte written as `\u0000`.
+const _: () = assert!(6 * REQUEST_BYTES_MAX + 1024 < MESSAGE_BYTES_MAX);
+const _: () = assert!(6 * ANSWER_BYTES_MAX + 1024 < MESSAGE_BYTES_MAX);
 /// Media type of an answer that tells the size which the witness has.
 pub const SIZE_TYPE: &str = "text/x.tlog.size";
 
