@@ -75,6 +75,7 @@ func main() {
 		"prlimit-core":      raw(302, 0, 4, where),
 		"prctl-dumpable":    raw(157, 4, 1, 0),
 		"prctl-seccomp":     raw(157, 22, 0, 0),
+		"interrupted":       interrupted(raw(319, where, 0, 0)),
 	}
 	if len(os.Args) < 2 {
 		var names []string
@@ -106,5 +107,23 @@ func raw(number, a, b, c uintptr) func() (uintptr, uintptr, syscall.Errno) {
 func mapped(rights uintptr) func() (uintptr, uintptr, syscall.Errno) {
 	return func() (uintptr, uintptr, syscall.Errno) {
 		return syscall.RawSyscall6(9, 0, 4096, rights, 0x22, ^uintptr(0), 0)
+	}
+}
+
+// interrupted makes a call while another thread interrupts it again and again: the kernel then makes
+// it anew, and whoever judges it must not take the interruption for an answer.
+func interrupted(call func() (uintptr, uintptr, syscall.Errno)) func() (uintptr, uintptr, syscall.Errno) {
+	return func() (uintptr, uintptr, syscall.Errno) {
+		thread := syscall.Gettid()
+		began := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(began)
+			for i := 0; i < 2000; i++ {
+				syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), uintptr(thread), uintptr(syscall.SIGURG))
+			}
+		}()
+		<-began
+		return call()
 	}
 }

@@ -37,6 +37,15 @@ const RELAY_MAX: Duration = Duration::from_secs(600);
 /// Most forbidden calls that a report lists.
 const FORBIDDEN_MAX: usize = 256;
 
+/// What became of the process that made a forbidden call.
+enum Caller {
+    Killed,
+    /// It is dead, or a signal has interrupted its call: then it makes it again, and we hear of it.
+    Gone,
+    /// It cannot be killed alone.
+    Stays,
+}
+
 /// How far a cell is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -182,14 +191,18 @@ impl Cell {
                 ..
             }
         );
-        if keep_going && self.kill_caller(&notice) {
-            if self.report.forbidden.len() < FORBIDDEN_MAX {
-                let args = notice.args.map(|arg| format!("{arg:#x}")).join(", ");
-                self.report
-                    .forbidden
-                    .push(format!("{call}({args}) at {:#x}", notice.ip));
+        match keep_going.then(|| self.kill_caller(&notice)) {
+            Some(Caller::Killed) => {
+                if self.report.forbidden.len() < FORBIDDEN_MAX {
+                    let args = notice.args.map(|arg| format!("{arg:#x}")).join(", ");
+                    self.report
+                        .forbidden
+                        .push(format!("{call}({args}) at {:#x}", notice.ip));
+                }
+                return;
             }
-            return;
+            Some(Caller::Gone) => return,
+            Some(Caller::Stays) | None => {}
         }
         self.end(Ending::ForbiddenCall {
             call,
@@ -200,18 +213,20 @@ impl Cell {
     }
 
     /// Kills the process that made a call, unless it is the first, which takes the cell with it.
-    fn kill_caller(&self, notice: &Notice) -> bool {
-        let (Some(listener), Some(leader)) = (&self.notify, leader(notice.pid)) else {
-            return false;
+    fn kill_caller(&self, notice: &Notice) -> Caller {
+        let Some(listener) = &self.notify else {
+            return Caller::Stays;
         };
-        if leader == self.pid {
-            return false;
+        let other = leader(notice.pid).filter(|leader| *leader != self.pid);
+        let pidfd = other.and_then(|leader| process::open(leader).ok());
+        // While the caller waits, the ids read and opened above are its own.
+        if !seccomp::is_waiting(listener.as_fd(), notice) {
+            return Caller::Gone;
         }
-        let Ok(pidfd) = process::open(leader) else {
-            return false;
-        };
-        // The caller still waits, so the ids read and opened above were its own.
-        seccomp::is_waiting(listener.as_fd(), notice) && process::kill(pidfd.as_fd()).is_ok()
+        match pidfd {
+            Some(pidfd) if process::kill(pidfd.as_fd()).is_ok() => Caller::Killed,
+            _ => Caller::Stays,
+        }
     }
 
     /// Time is up, whatever it was for.
