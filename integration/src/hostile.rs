@@ -2,6 +2,7 @@
 //! readers of logs that others have written.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -11,8 +12,9 @@ use crate::{command::Run, paths};
 /// Release of Tessera whose check of logs is used.
 const TESSERA: &str = "v1.0.4";
 
-/// One at a time: two tests may want the same program at once.
-static ONE: Mutex<()> = Mutex::new(());
+/// What this process has built. One at a time, and each once: two tests may want the same program
+/// at the same moment, and a file that is being executed cannot be written again.
+static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A program of `integration/hostile/`, static.
 pub fn program(name: &str) -> PathBuf {
@@ -32,7 +34,7 @@ pub fn torchwood() -> PathBuf {
 /// Tessera's own check of a whole log. Its exit code is 0 whatever it finds: read what it says.
 pub fn fsck() -> PathBuf {
     let folder = paths::cache().join("programs").join(TESSERA);
-    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let one = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if !folder.join("fsck").is_file() {
         Run::new("go")
             .arg("install")
@@ -59,13 +61,16 @@ pub fn litewitness() -> PathBuf {
 }
 
 fn build(module: &str, package: &str) -> PathBuf {
-    let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let (name, package) = match package.rsplit_once('/') {
         Some((_, name)) => (name, package.to_owned()),
         None if package == "." => (module.rsplit('/').next().unwrap_or(module), ".".to_owned()),
         None => (package, format!("./{package}")),
     };
     let output = paths::cache().join("programs").join(name);
+    if built.contains(&output) {
+        return output;
+    }
     Run::new("go")
         .args(["build", "-trimpath", "-o"])
         .arg(&output)
@@ -75,6 +80,6 @@ fn build(module: &str, package: &str) -> PathBuf {
         .env("GOWORK", "off")
         .folder(paths::repository().join(module))
         .succeed();
-    drop(one);
+    built.insert(output.clone());
     output
 }
