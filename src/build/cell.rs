@@ -113,12 +113,14 @@ pub(super) async fn run(
         progress: work.progress,
         output: Output::default(),
         output_over: false,
+        output_too_long: false,
         refused: None,
         started: Instant::now(),
         setup_us: 0,
     };
     let (ending, report) = watch.until_end(&mut served).await?;
     let run = watch.started.elapsed();
+    let ending = watch.rest_of_output(ending).await?;
     let (gated, gate) = watch.finish(&ending, work.gate).await?;
     watch.talk = None; // the relay ends, and with it the session
     let (modules, missing, trouble) = closed(&mut served, work.progress).await?;
@@ -146,6 +148,7 @@ struct Watch<'a> {
     progress: &'a mpsc::Sender<Progress>,
     output: Output,
     output_over: bool,
+    output_too_long: bool,
     refused: Option<String>,
     started: Instant,
     setup_us: u64,
@@ -191,10 +194,10 @@ impl Watch<'_> {
             None => self.talk = None,
             Some(Event::Output { base64 }) => {
                 let piece = Output::from(STANDARD.decode(base64).unwrap_or_default());
-                let before = self.output.len();
+                let room = self.clocks.output_bytes_max - self.output.len();
                 self.output.append(&piece, self.clocks.output_bytes_max);
-                let full = self.output.len() == self.clocks.output_bytes_max;
-                if full && before < self.clocks.output_bytes_max {
+                if piece.len() > room && !self.output_too_long {
+                    self.output_too_long = true;
                     self.handle.cancel(CancelReason::Output);
                 }
                 let _full = self.progress.try_send(Progress::Output { output: piece });
@@ -210,17 +213,33 @@ impl Watch<'_> {
         }
     }
 
-    /// Collects the rest of the output and has the gate pass, when there is something to pass.
+    /// Collects the rest of the output and says how the cell ended: a program that printed too
+    /// much is told so, also when it ended by itself before anybody had read that far.
+    async fn rest_of_output(&mut self, ending: Ending) -> Result<Ending, Failure> {
+        let work = async {
+            while !self.output_over && self.talk.is_some() {
+                let event = receive(self.talk.as_ref()).await;
+                self.take(event);
+            }
+        };
+        tokio::time::timeout(AFTER_TIMEOUT, work)
+            .await
+            .map_err(|_| internal(&"the relay did not answer after the cell's end"))?;
+        Ok(match ending {
+            Ending::Success | Ending::Failed { .. } if self.output_too_long => Ending::Cancelled {
+                why: CancelReason::Output,
+            },
+            other => other,
+        })
+    }
+
+    /// Has the gate pass the artifact, when there is something to pass.
     async fn finish(
         &mut self,
         ending: &Ending,
         order: Option<Order>,
     ) -> Result<(Option<([u8; 32], u64)>, Duration), Failure> {
         let work = async {
-            while !self.output_over && self.talk.is_some() {
-                let event = receive(self.talk.as_ref()).await;
-                self.take(event);
-            }
             let (Ending::Success, Some(order), Some(talk)) = (ending, order, &self.talk) else {
                 return Ok((None, Duration::ZERO));
             };
