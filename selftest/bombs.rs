@@ -106,6 +106,9 @@ pub fn memory(args: &Args) -> Outcome {
     Through
 }
 
+/// The others need so long to touch their part where each instruction is emulated.
+const FILLED_MS: usize = 20_000;
+
 /// Takes memory in several processes, each within its own limit.
 pub fn memory_of_many(args: &Args) -> Outcome {
     const PROCESSES: usize = 8;
@@ -122,7 +125,7 @@ pub fn memory_of_many(args: &Args) -> Outcome {
                 touch(start as usize, PART);
             }
             if number + 1 == PROCESSES {
-                sleep_ms(2000);
+                sleep_ms(FILLED_MS);
                 return Through;
             }
             sleep_ms(LEFT_MS);

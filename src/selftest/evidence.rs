@@ -19,7 +19,7 @@ use std::{
 
 use super::{
     Attempt, Lock, PROGRAM, Row, Verdict,
-    sight::{digest, groups, mounts, names, null, powers, processes, sha256},
+    sight::{digest, groups, inhabitants, mounts, names, null, powers, processes, sha256},
 };
 
 /// How long processes of a cell may still be seen after its end was told; the kernel has killed
@@ -163,6 +163,19 @@ impl Evidence {
         }
     }
 
+    /// Control groups that were not there before, after some time to be gone, and who is in them.
+    fn left_groups(&self) -> Vec<String> {
+        let deadline = Instant::now() + LEFT_MAX;
+        loop {
+            let now = groups();
+            let new: Vec<&PathBuf> = now.difference(&self.before.groups).collect();
+            if new.is_empty() || Instant::now() > deadline {
+                return new.into_iter().map(|path| inhabitants(path)).collect();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What the host sees wins over what the program says.
     pub fn correct(&self, attempts: &mut [Attempt]) {
         let heard = self.heard();
@@ -240,9 +253,8 @@ impl Evidence {
         all.push(same(&ROWS[6], new.is_empty(), &format!("{new:?}")));
         let powers = powers(store);
         all.push(same(&ROWS[7], powers.is_empty(), &format!("{powers:?}")));
-        let groups = groups();
-        let new: Vec<&PathBuf> = groups.difference(&self.before.groups).collect();
-        all.push(same(&ROWS[8], new.is_empty(), &format!("{new:?}")));
+        let groups = self.left_groups();
+        all.push(same(&ROWS[8], groups.is_empty(), &groups.join("; ")));
         all.push(self.after_null());
         all
     }

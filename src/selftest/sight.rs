@@ -136,6 +136,16 @@ pub(super) fn groups() -> BTreeSet<PathBuf> {
     found
 }
 
+/// A control group and the processes in it, with their names and states.
+pub(super) fn inhabitants(group: &Path) -> String {
+    let ids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let stat = |id: &str| fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // `pid (comm) state …`, proc_pid_stat(5)
+    let short = |id: &str| stat(id).split(" ").take(3).collect::<Vec<_>>().join(" ");
+    let all: Vec<String> = ids.lines().map(short).collect();
+    format!("{} holds [{}]", group.display(), all.join(", "))
+}
+
 /// Processes with a text among their arguments.
 pub(super) fn processes(mark: &[u8]) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -48,6 +48,8 @@ const MOVES_MAX: usize = 5;
 const EMPTY_MAX: Duration = Duration::from_secs(2);
 /// How long one waits before one looks again whether they have.
 const EMPTY_EVERY: Duration = Duration::from_millis(10);
+/// Longest time between two tries to remove what would not go.
+const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Process ids repeat across namespaces: so many groups of the same number may live.
 const NAMES_MAX: u32 = 16;
 
@@ -62,6 +64,8 @@ pub(super) struct Groups {
     made: u64,
     /// Groups of cells that could not be removed yet.
     left: Vec<String>,
+    /// When the next try is worth its while.
+    again: Duration,
 }
 
 /// Which controllers we drive.
@@ -145,6 +149,7 @@ impl Groups {
             controllers,
             made: 0,
             left: Vec::new(),
+            again: EMPTY_EVERY,
         })
     }
 
@@ -174,10 +179,19 @@ impl Groups {
         self.tidy();
     }
 
-    /// Removes what is left of earlier cells.
-    fn tidy(&mut self) {
+    /// Removes what is left of earlier cells: the kernel may still count a process that is dead.
+    pub(super) fn tidy(&mut self) {
         let folder = self.folder.as_fd();
         self.left.retain(|name| remove(folder, name).is_err());
+        self.again = match self.left.is_empty() {
+            true => EMPTY_EVERY,
+            false => (2 * self.again).min(AGAIN_MAX),
+        };
+    }
+
+    /// How long one may sleep before the next [`Groups::tidy`], when something is left.
+    pub(super) fn again(&self) -> Option<Duration> {
+        (!self.left.is_empty()).then_some(self.again)
     }
 
     /// Removes everything of ours.

@@ -13,8 +13,8 @@ use nix::{
 };
 
 use super::{
-    Settings, SupervisorError, cell::Cell, checks::Checks, group::GroupLimits, host::Host, request,
-    worker::Worker,
+    Settings, SupervisorError, cell::Cell, cgroup::Groups, checks::Checks, group::GroupLimits,
+    host::Host, request, worker::Worker,
 };
 use crate::{
     channel::{Channel, ChannelError},
@@ -122,6 +122,9 @@ impl Supervisor {
                 }
             }
         }
+        if let Some(groups) = &mut self.host.groups {
+            groups.tidy();
+        }
         self.look(now);
         Ok(true)
     }
@@ -202,6 +205,8 @@ impl Supervisor {
             .min();
         // One more, as the rest of a millisecond is cut off.
         let sleep = next.unwrap_or(SLEEP_MAX).min(self.checks.sleep(now));
+        let groups = self.host.groups.as_ref();
+        let sleep = sleep.min(groups.and_then(Groups::again).unwrap_or(SLEEP_MAX));
         let sleep = sleep.min(SLEEP_MAX) + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
