@@ -106,16 +106,20 @@ pub fn memory(args: &Args) -> Outcome {
     Through
 }
 
-/// The others need so long to touch their part where each instruction is emulated.
-const FILLED_MS: usize = 20_000;
-
 /// Takes memory in several processes, each within its own limit.
 pub fn memory_of_many(args: &Args) -> Outcome {
     const PROCESSES: usize = 8;
     const PART: usize = 1 << 20;
     let each = args.number("memory-of-all") / PROCESSES;
-    for number in 0..PROCESSES {
-        let child = if number + 1 == PROCESSES { 0 } else { fork() };
+    let Some([read, write]) = pipe() else {
+        return Refused(24); // EMFILE
+    };
+    let byte = [0_u8; 1];
+    for _ in 0..PROCESSES {
+        let child = fork();
+        if child < 0 {
+            return Refused(-child as i32);
+        }
         if child == 0 {
             for _ in 0..each / PART {
                 let start = call(nr::MMAP, [0, PART, 3, 0x22, NO_FD, 0]);
@@ -124,15 +128,18 @@ pub fn memory_of_many(args: &Args) -> Outcome {
                 }
                 touch(start as usize, PART);
             }
-            if number + 1 == PROCESSES {
-                sleep_ms(FILLED_MS);
-                return Through;
-            }
+            call(nr::WRITE, [write, byte.as_ptr().addr(), 1, 0, 0, 0]);
             sleep_ms(LEFT_MS);
             exit(0);
         }
-        if child < 0 {
-            return Refused(-child as i32);
+    }
+    call(nr::CLOSE, [write, 0, 0, 0, 0, 0]);
+    // All of them have all of it at the same time, or one has died and the pipe ends too early.
+    for _ in 0..PROCESSES {
+        let mut told = byte;
+        let count = call(nr::READ, [read, told.as_mut_ptr().addr(), 1, 0, 0, 0]);
+        if count <= 0 {
+            return Refused(12); // ENOMEM
         }
     }
     Through

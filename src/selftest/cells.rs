@@ -364,6 +364,7 @@ mod tests {
             ("processes", limits.processes),
             ("files", limits.files),
             ("memory", limits.memory_bytes),
+            ("memory-of-all", limits.cell_memory_bytes),
             ("scratch", limits.scratch_bytes),
             ("inodes", limits.scratch_inodes),
             ("output", limits.output_bytes),
