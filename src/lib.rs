@@ -16,7 +16,7 @@
 //! | build | [`build`], [`hotcell_sandbox`] | a cell; the go command in it; the relay as its only peer |
 //! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
 //! | store | [`store`] | durable before anything is promised |
-//! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, anchor, publish |
+//! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, publish |
 //! | witness | [`witness`] | others remember each head: an older copy or a fork of this log is fenced |
 //! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
 //! | audit | [`audit`] | everything that a log says, computed again from its leaves; builds made again |
@@ -35,7 +35,7 @@
 //! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
-//! | `sign` | always, for `serve` | the log's keys, its own last head, the anchor; own user | `serve`: size, root and a consistency proof |
+//! | `sign` | always, for `serve` | the log's keys, its own last head; own user | `serve`: size, root and a consistency proof |
 //! | the cell's init | one per cell | nothing after exec | nobody |
 //!
 //! What each of them may do beyond that is data, with a reason for each rule: `policies/build.toml`
@@ -85,7 +85,7 @@
 //! - Nothing is answered before it is durable; the log signs after the commit, never before
 //!   ([`log`]).
 //! - Two roots for one size are never signed: `sign` builds every text itself, remembers before it
-//!   signs, and anchors nothing but the head that it signed last ([`log::sign`]).
+//!   signs ([`log::sign`]).
 //! - A log whose newer heads a witness has cosigned takes no entries ([`witness`]).
 //! - No process of the service but the supervisor starts a program, enters a namespace or reads
 //!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).

@@ -44,7 +44,7 @@ pub(super) struct Serve {
     /// Where everything lies but the signing keys
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Where keys, last signed head and anchor lie [default: /var/lib/hotcell-sign, or below
+    /// Where the keys and the last signed head lie [default: /var/lib/hotcell-sign, or below
     /// $XDG_STATE_HOME/hotcell without root]
     #[arg(long, value_name = "DIR")]
     sign_dir: Option<PathBuf>,

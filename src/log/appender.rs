@@ -189,15 +189,18 @@ impl Appender {
     }
 
     fn append(&self, mut loaded: Loaded, batch: Vec<Submission>) -> Result<Loaded, LoadError> {
-        let old = loaded.edge.size();
+        // What is loaded is signed: a state that could not be was thrown away.
+        let last = loaded.edge.tree();
         (self.faults)(Step::Insert)?;
         let (answers, recent) = commit(&mut loaded, batch, &self.faults)?;
-        if loaded.edge.size() > old {
+        if loaded.edge.size() > last.size {
             (self.faults)(Step::Committed)?;
             let (signer, tiles) = (self.signer.as_ref(), &self.state.tiles);
+            let db = &loaded.db;
             let signed = sign(
-                &loaded.db,
+                db,
                 signer,
+                &last,
                 tiles,
                 &loaded.edge,
                 &recent,
@@ -339,19 +342,19 @@ fn flaw(record: &Record, text: &str, companion: &Companion) -> Option<&'static s
     (Sum::of(&companion.sha256) != record.sum).then_some("its sum is not that of its SHA-256")
 }
 
-/// Signs the committed head, keeps the signatures, anchors. The same head again does no harm: that
-/// is how start-up finishes after a crash in between.
+/// Signs the committed head after the `last` one and keeps the signatures. The same head again does
+/// no harm: that is how start-up finishes after a crash in between.
 pub(super) fn sign(
     db: &Connection,
     signer: &dyn Signer,
+    last: &Tree,
     tiles: &Tiles,
     edge: &Edge,
     recent: &Recent,
     faults: &Hook,
 ) -> Result<SignedHead, LoadError> {
     let tree = edge.tree();
-    let last = signer.last().map_err(LoadError::Unsigned)?;
-    let proof = match needs_proof(&tree, &last) {
+    let proof = match 0 < last.size && last.size < tree.size {
         true => {
             let range = |_| LoadError::Damaged {
                 what: "its size".to_owned(),
@@ -369,13 +372,7 @@ pub(super) fn sign(
         return Err(LoadError::Overtaken);
     }
     faults(Step::Stored)?;
-    signer.anchor(&signed).map_err(LoadError::Unsigned)?;
-    faults(Step::Anchored)?;
     Ok(signed)
-}
-
-fn needs_proof(tree: &Tree, last: &Tree) -> bool {
-    0 < last.size && last.size < tree.size
 }
 
 fn error_source(error: &LoadError) -> String {

@@ -17,10 +17,8 @@ pub(super) enum Step {
     Committed,
     /// The signer remembers the head; nobody else has the signatures.
     Signed,
-    /// The signatures are in the database.
+    /// The signatures are in the database, which may forget them in a power cut.
     Stored,
-    /// The head is anchored.
-    Anchored,
     /// Readers see the head; nobody has an answer.
     Published,
     /// Answers are out; a full tile is no file yet.

@@ -1,13 +1,13 @@
 //! The signer that lives in a folder of this machine, outside the data folder.
 //!
 //! `<sign folder>/<key hash>/`: `log.key`, `statement.key` (secrets, 0600), `last` (what was signed
-//! last, written before the signature leaves), `anchor` (the note of the last published head),
+//! last, written before the signature leaves; a backup of the data folder does not reach it),
 //! `lock`. Opened by the role `sign`, and by the log itself in tests. It must never sign two roots
 //! for one size.
 
 use std::{
     fs::File,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -17,26 +17,34 @@ use nix::fcntl::{Flock, FlockArg};
 use super::signer::{SignError, SignedHead, Signer};
 use crate::{
     provenance,
-    store::durable,
+    store::durable::{self, Sector},
     tlog::{
-        Hash, Note, SigningKey, Tree, VerifierKey, empty_root, proof,
+        Hash, SigningKey, Tree, VerifierKey, empty_root, proof,
         text::{checkpoint_text, parse_tree, tree_text},
     },
 };
 
-/// Largest file of the signer, in bytes; the anchor with its two notes has about 600.
+/// Largest file of the signer, in bytes.
 const FILE_BYTES_MAX: usize = 64 * 1024;
 
-/// Keys, last head and anchor in a folder.
+/// Keys and last head in a folder.
 #[derive(Debug)]
 pub struct LocalSigner {
-    folder: PathBuf,
     key: SigningKey,
     statement_key: ed25519_dalek::SigningKey,
-    /// What the file `last` says; nothing after a write that may or may not have reached it.
-    last: Mutex<Option<Tree>>,
+    last: Mutex<Memory>,
     /// Held for as long as this process may sign.
     _lock: Flock<File>,
+}
+
+/// The last head that may have been signed.
+#[derive(Debug)]
+struct Memory {
+    file: Sector,
+    tree: Tree,
+    /// False after a write that may or may not have reached the disk: nothing is signed before one
+    /// has, not even the same head once more.
+    durable: bool,
 }
 
 impl LocalSigner {
@@ -52,27 +60,17 @@ impl LocalSigner {
         let key = SigningKey::from_seed(name, &seeds[0]).map_err(lost)?;
         let folder = folder.join(key.verifier().id());
         durable::create_folder(&folder, 0o700).map_err(io)?;
-        let write = |name: &str, text: &str, mode| {
-            durable::write_new(&folder.join(name), text.as_bytes(), mode).map_err(io)
+        let write = |name: &str, bytes: &[u8]| {
+            durable::write_new(&folder.join(name), bytes, durable::SECRET).map_err(io)
         };
-        write(
-            "statement.key",
-            &format!("{}\n", crate::spec::hex(&seeds[1])),
-            durable::SECRET,
-        )?;
-        write(
-            "last",
-            &tree_text(&Tree {
-                size: 0,
-                root: empty_root(),
-            }),
-            durable::SECRET,
-        )?;
-        write(
-            "log.key",
-            &format!("{}\n", key.secret_text()),
-            durable::SECRET,
-        )?;
+        let statement_key = format!("{}\n", crate::spec::hex(&seeds[1]));
+        write("statement.key", statement_key.as_bytes())?;
+        let none = Tree {
+            size: 0,
+            root: empty_root(),
+        };
+        write("last", &Sector::image(&tree_text(&none)))?;
+        write("log.key", format!("{}\n", key.secret_text()).as_bytes())?;
         let verifier = key.verifier().clone();
         drop(key);
         let parent = folder.parent().unwrap_or(Path::new("."));
@@ -108,54 +106,14 @@ impl LocalSigner {
         let lock = File::create(folder.join("lock")).map_err(io)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, _)| SignError::Locked)?;
-        let signer = Self {
+        let last = Sector::open(&folder.join("last")).map_err(io)?;
+        let last = Memory::recall(last.ok_or_else(|| lost("last"))?)?;
+        Ok(Some(Self {
             key: secret,
             statement_key: ed25519_dalek::SigningKey::from_bytes(&seed),
-            last: Mutex::new(None),
-            folder,
+            last: Mutex::new(last),
             _lock: lock,
-        };
-        signer.last()?;
-        signer.anchored()?;
-        Ok(Some(signer))
-    }
-
-    fn read(&self, name: &str) -> Result<Option<String>, SignError> {
-        let bytes = durable::read_bounded(&self.folder.join(name), FILE_BYTES_MAX).map_err(io)?;
-        let lost = |_| SignError::StateLost {
-            what: name.to_owned(),
-        };
-        bytes
-            .map(|bytes| String::from_utf8(bytes).map_err(lost))
-            .transpose()
-    }
-
-    fn recall(&self, last: &mut Option<Tree>) -> Result<Tree, SignError> {
-        if let Some(tree) = *last {
-            return Ok(tree);
-        }
-        let lost = || SignError::StateLost {
-            what: "last".to_owned(),
-        };
-        let text = self.read("last")?.ok_or_else(lost)?;
-        let tree = parse_tree(&text).map_err(|_| lost())?;
-        *last = Some(tree);
-        Ok(tree)
-    }
-
-    /// Anchors the head that was signed last and no other, with a note made here: an anchor must
-    /// never go back, whoever asks.
-    pub(super) fn anchor_last(&self, tree: Tree) -> Result<(), SignError> {
-        let last = self.last()?;
-        if tree != last {
-            return Err(SignError::Refused {
-                last: last.size,
-                size: tree.size,
-            });
-        }
-        let note = self.note(&tree_text(&tree))?;
-        let path = self.folder.join("anchor");
-        durable::replace(&path, note.as_bytes(), durable::SECRET).map_err(io)
+        }))
     }
 
     fn note(&self, text: &str) -> Result<String, SignError> {
@@ -173,51 +131,34 @@ impl Signer for LocalSigner {
     }
 
     fn last(&self) -> Result<Tree, SignError> {
-        self.recall(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn anchored(&self) -> Result<Option<Tree>, SignError> {
-        let Some(text) = self.read("anchor")? else {
-            return Ok(None);
-        };
-        let lost = || SignError::StateLost {
-            what: "anchor".to_owned(),
-        };
-        let note = Note::parse(text.as_bytes()).map_err(|_| lost())?;
-        let text = note.verify(self.verifier()).map_err(|_| lost())?;
-        parse_tree(text).map(Some).map_err(|_| lost())
+        Ok(self
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tree)
     }
 
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError> {
         let mut memory = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = self.recall(&mut memory)?;
-        if tree != last {
-            let contains = last.size == 0 && tree.size > 0
-                || last.size < tree.size && proof::check_consistency(proof, &tree, &last).is_ok();
-            if !contains {
-                return Err(SignError::Refused {
-                    last: last.size,
-                    size: tree.size,
-                });
-            }
-            // Remembered before a signature exists. A crash here leaves a head that may be signed
-            // once more and no other of its size.
-            *memory = None;
-            let text = tree_text(&tree);
-            durable::replace(&self.folder.join("last"), text.as_bytes(), durable::SECRET)
-                .map_err(io)?;
-            *memory = Some(tree);
+        let last = memory.tree;
+        let contains = tree == last
+            || last.size == 0 && tree.size > 0
+            || last.size < tree.size && proof::check_consistency(proof, &tree, &last).is_ok();
+        if !contains {
+            return Err(SignError::Refused {
+                last: last.size,
+                size: tree.size,
+            });
         }
+        // Remembered before a signature exists. A crash here leaves a head that may be signed once
+        // more and no other of its size.
+        memory.keep(tree)?;
         let origin = self.verifier().name();
         Ok(SignedHead {
             tree,
             note: self.note(&tree_text(&tree))?,
             checkpoint: self.note(&checkpoint_text(origin, &tree))?,
         })
-    }
-
-    fn anchor(&self, head: &SignedHead) -> Result<(), SignError> {
-        self.anchor_last(head.tree)
     }
 
     fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError> {
@@ -228,6 +169,36 @@ impl Signer for LocalSigner {
     }
 }
 
+impl Memory {
+    fn recall(file: Sector) -> Result<Self, SignError> {
+        let lost = || SignError::StateLost {
+            what: "last".to_owned(),
+        };
+        let text = file.read().map_err(io)?.ok_or_else(lost)?;
+        let tree = parse_tree(&text).map_err(|_| lost())?;
+        if tree_text(&tree) != text || (tree.size == 0) != (tree.root == empty_root()) {
+            return Err(lost());
+        }
+        Ok(Self {
+            file,
+            tree,
+            durable: true,
+        })
+    }
+
+    /// Remembers a head that contains the last one.
+    fn keep(&mut self, tree: Tree) -> Result<(), SignError> {
+        if tree == self.tree && self.durable {
+            return Ok(());
+        }
+        // Also when the write fails: then either of both may be what the disk has.
+        (self.tree, self.durable) = (tree, false);
+        self.file.write(&tree_text(&tree)).map_err(io)?;
+        self.durable = true;
+        Ok(())
+    }
+}
+
 fn io(error: impl std::error::Error + Send + Sync + 'static) -> SignError {
     SignError::Io(Box::new(error))
 }
@@ -235,7 +206,7 @@ fn io(error: impl std::error::Error + Send + Sync + 'static) -> SignError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tlog::{leaf_hash, testing::NaiveTree};
+    use crate::tlog::{Note, leaf_hash, testing::NaiveTree};
 
     fn proof(naive: &NaiveTree, size: u64, old: u64) -> Vec<Hash> {
         let indexes = proof::consistency_indexes(size, old).unwrap();
@@ -291,9 +262,6 @@ mod tests {
             text(&head.checkpoint),
             checkpoint_text("log.example.org", &naive.tree(7))
         );
-        assert_eq!(signer.anchored().unwrap(), None);
-        signer.anchor(&head).unwrap();
-        assert_eq!(signer.anchored().unwrap(), Some(naive.tree(7)));
     }
 
     #[test]
@@ -304,7 +272,12 @@ mod tests {
             let key = signer.verifier().clone();
             drop(signer);
             let path = folder.path().join(key.id()).join(name);
-            for bytes in [None, Some(""), Some("go.sum database tree\n7\n")] {
+            let empty = Tree {
+                size: 0,
+                root: leaf_hash(b"x"),
+            };
+            let (short, odd) = ("go.sum database tree\n7\n", tree_text(&empty));
+            for bytes in [None, Some(""), Some(short), Some(odd.as_str())] {
                 std::fs::remove_file(&path).unwrap();
                 if let Some(bytes) = bytes {
                     durable::write_new(&path, bytes.as_bytes(), 0o600).unwrap();

@@ -3,8 +3,8 @@
 //! Called by `serve` (queue, pages, `/tlog/`). One thread appends (`appender`); everybody reads
 //! from the last published head. The order of an append is: batch what waits → leaf hashes → root,
 //! computed twice → one transaction (records, companions, keys, unsigned head, the caller's rows) →
-//! sign → keep the signatures → anchor → publish → answer → write full tiles. A crash anywhere
-//! leaves nothing or a state that start-up finishes with the same code.
+//! sign → keep the signatures → publish → answer → write full tiles. A crash anywhere leaves
+//! nothing or a state that start-up finishes with the same code.
 //!
 //! The log must never sign two roots for one size, show a record that no signed head covers, answer
 //! before everything is durable, hold two records for one key, or decide anything by the clock.

@@ -34,7 +34,7 @@ pub(super) fn set_key(db: &Connection, key: &str) -> rusqlite::Result<()> {
 /// The newest head.
 pub(super) fn head(db: &Connection) -> rusqlite::Result<Option<Head>> {
     let sql = "SELECT size, root, note, checkpoint FROM log_head ORDER BY size DESC LIMIT 1";
-    db.query_row(sql, [], read_head).optional()
+    db.prepare_cached(sql)?.query_row([], read_head).optional()
 }
 
 /// The newest signed head.
@@ -61,11 +61,13 @@ pub(super) fn advance(db: &Connection, old: &Tree, new: &Tree) -> rusqlite::Resu
     let sql = "INSERT INTO log_head (size, root)
                SELECT ?1, ?2 WHERE ?3 = (SELECT coalesce(max(size), 0) FROM log_head)
                AND (?3 = 0 OR ?4 = (SELECT root FROM log_head WHERE size = ?3))";
-    let changed = db.execute(sql, params![new.size, new.root.0, old.size, old.root.0])?;
-    Ok(changed == 1)
+    let values = params![new.size, new.root.0, old.size, old.root.0];
+    Ok(db.prepare_cached(sql)?.execute(values)? == 1)
 }
 
-/// Keeps the signatures of a head that is there; false when it is not.
+/// Keeps the signatures of a head that is there; false when it is not. Does not wait for the disk:
+/// the next commit takes them there. When a power cut does not let it, start-up has the head signed
+/// again, with the same signatures.
 pub(super) fn store_notes(
     db: &Connection,
     tree: &Tree,
@@ -73,7 +75,11 @@ pub(super) fn store_notes(
     checkpoint: &str,
 ) -> rusqlite::Result<bool> {
     let sql = "UPDATE log_head SET note = ?3, checkpoint = ?4 WHERE size = ?1 AND root = ?2";
-    Ok(db.execute(sql, params![tree.size, tree.root.0, note, checkpoint])? == 1)
+    db.execute_batch("PRAGMA synchronous = NORMAL")?;
+    let values = params![tree.size, tree.root.0, note, checkpoint];
+    let changed = db.prepare_cached(sql).and_then(|mut it| it.execute(values));
+    db.execute_batch("PRAGMA synchronous = FULL")?;
+    Ok(changed? == 1)
 }
 
 /// Keeps what a witness said to a head; a newer line takes the place of an older one.

@@ -61,16 +61,11 @@ pub trait Signer: Send + Sync + 'static {
     /// The last head that was signed; of size 0 before the first.
     fn last(&self) -> Result<Tree, SignError>;
 
-    /// The last head that was anchored: its signatures left the signer and are in the database.
-    fn anchored(&self) -> Result<Option<Tree>, SignError>;
-
     /// Signs a head. `proof` is that of consistency with [`Signer::last`], empty for the same head
     /// (which is signed again, with the same signatures) or when there is none yet.
-    /// The head is remembered durably before a signature leaves.
+    /// The head is remembered durably before a signature leaves, where a backup of the data folder
+    /// does not reach.
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError>;
-
-    /// Keeps the head that was signed last where a backup of the data folder does not reach.
-    fn anchor(&self, head: &SignedHead) -> Result<(), SignError>;
 
     /// Signs an in-toto statement with the key for statements, as DSSE demands.
     fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError>;

@@ -154,37 +154,25 @@ fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, Op
     Ok(key)
 }
 
-/// Compares what is committed with what the signer signed and anchored.
+/// Compares what is committed with what the signer signed.
 fn compare(
     db: &Connection,
     tiles: &Tiles,
     signer: &dyn Signer,
 ) -> Result<Option<Fence>, LoadError> {
     let head = newest(db)?.tree;
-    let remembered = signer
-        .last()
-        .and_then(|last| Ok((last, signer.anchored()?)));
-    let (last, anchored) = match remembered {
-        Ok(remembered) => remembered,
+    let last = match signer.last() {
+        Ok(last) => last,
         Err(error) => return Ok(Some(Fence::unknown(&error.to_string()))),
     };
-    let zero = Tree {
-        size: 0,
-        root: empty_root(),
-    };
-    for seen in [last, anchored.unwrap_or(zero)] {
-        if seen.size > head.size {
-            return Ok(Some(Fence::rolled_back(head.size, seen.size)));
-        }
-        tiles.complete(db, head.size)?;
-        let edge = tiles.edge(db, head.size)?;
-        let subtrees = tiles.subtrees(&edge, &Recent::new(), seen.size)?;
-        let root = index::fold_subtrees(&subtrees).unwrap_or_else(empty_root);
-        if root != seen.root {
-            return Ok(Some(Fence::forked(seen.size)));
-        }
+    if last.size > head.size {
+        return Ok(Some(Fence::rolled_back(head.size, last.size)));
     }
-    Ok(None)
+    tiles.complete(db, head.size)?;
+    let edge = tiles.edge(db, head.size)?;
+    let subtrees = tiles.subtrees(&edge, &Recent::new(), last.size)?;
+    let root = index::fold_subtrees(&subtrees).unwrap_or_else(empty_root);
+    Ok((root != last.root).then(|| Fence::forked(last.size)))
 }
 
 fn newest(db: &Connection) -> Result<Head, LoadError> {
@@ -241,7 +229,7 @@ impl Loaded {
 }
 
 /// Loads the committed state, verifies it and finishes what a crash left: tiles that are no files,
-/// a head that is not signed, signatures that are not anchored.
+/// a head that is not signed.
 pub(super) fn load(
     config: &LogConfig,
     signer: &dyn Signer,
@@ -268,7 +256,8 @@ pub(super) fn load(
         return Err(damaged("its records do not have the root of its head"));
     }
     let recent = Recent::new();
-    let signed = super::appender::sign(&db, signer, tiles, &edge, &recent, faults)?;
+    let last = signer.last().map_err(LoadError::Unsigned)?;
+    let signed = super::appender::sign(&db, signer, &last, tiles, &edge, &recent, faults)?;
     Ok(Loaded {
         db,
         edge,

@@ -382,12 +382,10 @@ async fn a_fork_of_the_data_folder_is_fenced() {
     std::fs::rename(&data, &one).unwrap();
     copy(&backup, &data);
     copy(&folder.0.path().join("signer-backup"), &signer_folder);
-    std::fs::remove_file(signer_folder.join("anchor")).unwrap();
     let log = folder.open().unwrap();
     log.append(entry(2)).await.unwrap();
     drop(log);
     crate::store::durable::replace(&signer_folder.join("last"), &last.unwrap(), 0o600).unwrap();
-    std::fs::remove_file(signer_folder.join("anchor")).unwrap();
     let log = folder.open().unwrap();
     assert!(matches!(log.health(), Health::Fenced { why, .. } if why.contains("fork")));
 }
@@ -528,9 +526,6 @@ impl Signer for Witnessed {
     fn last(&self) -> Result<Tree, SignError> {
         self.inner.last()
     }
-    fn anchored(&self) -> Result<Option<Tree>, SignError> {
-        self.inner.anchored()
-    }
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError> {
         let lost = || SignError::Io("injected".into());
         self.faults.hit().map_err(|_| lost())?;
@@ -538,12 +533,6 @@ impl Signer for Witnessed {
         self.signed.lock().unwrap().push(tree);
         self.faults.hit().map_err(|_| lost())?;
         Ok(head)
-    }
-    fn anchor(&self, head: &SignedHead) -> Result<(), SignError> {
-        self.faults
-            .hit()
-            .map_err(|_| SignError::Io("injected".into()))?;
-        self.inner.anchor(head)
     }
     fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError> {
         self.inner.sign_statement(statement)

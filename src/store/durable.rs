@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -216,6 +216,67 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), DurableError> {
     Ok(())
 }
 
+/// Bytes that a disk writes as a whole or not at all; none in use has smaller sectors.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A short text that is overwritten in place: one sync for each, where [`replace`] needs two.
+///
+/// A power cut leaves the older text or the new one, as a sector is never written in part (SQLite
+/// trusts in the same, <https://www.sqlite.org/psow.html>).
+#[derive(Debug)]
+pub struct Sector {
+    file: File,
+    path: PathBuf,
+}
+
+impl Sector {
+    /// Opens a file that is there; nothing when there is none.
+    pub fn open(path: &Path) -> Result<Option<Self>, DurableError> {
+        let path = path.to_owned();
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => Ok(Some(Self { file, path })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path)(error)),
+        }
+    }
+
+    /// What a new file must hold: `text`, filled up with newlines.
+    ///
+    /// # Panics
+    /// When the text is longer than a sector: whoever writes one knows its parts.
+    #[must_use]
+    pub fn image(text: &str) -> [u8; SECTOR_BYTES] {
+        let mut image = [b'\n'; SECTOR_BYTES];
+        image[..text.len()].copy_from_slice(text.as_bytes());
+        image
+    }
+
+    /// The text without what fills it up; nothing when it is longer, or no text.
+    pub fn read(&self) -> Result<Option<String>, DurableError> {
+        let mut bytes = [0; SECTOR_BYTES + 1];
+        let mut filled = 0;
+        loop {
+            let read = self.file.read_at(&mut bytes[filled..], filled as u64);
+            match read.map_err(at(&self.path))? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let text = std::str::from_utf8(&bytes[..filled]).ok();
+        let text = text.filter(|_| filled <= SECTOR_BYTES);
+        Ok(text.map(|text| format!("{}\n", text.trim_end_matches('\n'))))
+    }
+
+    /// Overwrites the text, durably. After an error either text may be there, and what is read is
+    /// not what a disk has: write again, or believe nothing.
+    pub fn write(&self, text: &str) -> Result<(), DurableError> {
+        let written = self.file.write_all_at(&Self::image(text), 0);
+        written
+            .and_then(|()| self.file.sync_data())
+            .map_err(at(&self.path))
+    }
+}
+
 /// Syncs the folder of a file, so that its name survives.
 fn sync_parent(path: &Path) -> Result<(), DurableError> {
     let parent = path
@@ -298,6 +359,26 @@ mod tests {
         assert!(write_new(&folder.path().join("no/such"), b"", PUBLIC).is_err());
         create_folder(&folder.path().join("x/y/z"), 0o700).unwrap();
         create_folder(&folder.path().join("x/y/z"), 0o700).unwrap();
+    }
+
+    #[test]
+    fn a_sector_keeps_its_length_and_gives_back_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert!(Sector::open(&path).unwrap().is_none());
+        write_new(&path, &Sector::image("one\n"), SECRET).unwrap();
+        let sector = Sector::open(&path).unwrap().unwrap();
+        for text in ["longer than one\n2\n", "x\n"] {
+            sector.write(text).unwrap();
+            assert_eq!(sector.read().unwrap().unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().len(), SECTOR_BYTES as u64);
+        }
+        let damages = [&b"\xff\n"[..], &[b'x'; SECTOR_BYTES + 1], b""];
+        for (damage, text) in damages.into_iter().zip([None, None, Some("\n")]) {
+            replace(&path, damage, SECRET).unwrap();
+            let sector = Sector::open(&path).unwrap().unwrap();
+            assert_eq!(sector.read().unwrap().as_deref(), text);
+        }
     }
 
     #[test]

@@ -90,17 +90,6 @@ impl RemoteSigner {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         line.ask(ask)
     }
-
-    fn head(&self, ask: &Ask) -> Result<Option<Tree>, SignError> {
-        match self.ask(ask)? {
-            Answer::Head { head } => match head.tree() {
-                Some(tree) => Ok(Some(tree)),
-                None => Err(Answer::Head { head }.error()),
-            },
-            Answer::None => Ok(None),
-            other => Err(other.error()),
-        }
-    }
 }
 
 impl Signer for RemoteSigner {
@@ -113,12 +102,12 @@ impl Signer for RemoteSigner {
     }
 
     fn last(&self) -> Result<Tree, SignError> {
-        let last = self.head(&Ask::Last)?;
-        last.ok_or_else(|| Answer::None.error())
-    }
-
-    fn anchored(&self) -> Result<Option<Tree>, SignError> {
-        self.head(&Ask::Anchored)
+        let answer = self.ask(&Ask::Last)?;
+        let tree = match &answer {
+            Answer::Head { head } => head.tree(),
+            _ => None,
+        };
+        tree.ok_or_else(|| answer.error())
     }
 
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError> {
@@ -130,14 +119,6 @@ impl Signer for RemoteSigner {
                 note,
                 checkpoint,
             }),
-            other => Err(other.error()),
-        }
-    }
-
-    fn anchor(&self, head: &SignedHead) -> Result<(), SignError> {
-        let head = Head::new(&head.tree);
-        match self.ask(&Ask::Anchor { head })? {
-            Answer::Done => Ok(()),
             other => Err(other.error()),
         }
     }

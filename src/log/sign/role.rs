@@ -60,17 +60,12 @@ impl Role<'_> {
             }
             (_, None) => return Err(wrong("it has no key yet")),
             (Ask::Statement { base64, more }, Some(_)) => return self.statement(&base64, more),
-            (Ask::Last, Some(signer)) => signer.last().map(Some),
-            (Ask::Anchored, Some(signer)) => signer.anchored(),
+            (Ask::Last, Some(signer)) => signer,
             (Ask::Sign { head, proof }, Some(signer)) => return sign(signer, &head, &proof),
-            (Ask::Anchor { head }, Some(signer)) => {
-                signer.anchor_last(tree(&head)?)?;
-                return Ok(Answer::Done);
-            }
         };
-        Ok(signer?.map_or(Answer::None, |tree| Answer::Head {
-            head: Head::new(&tree),
-        }))
+        Ok(Answer::Head {
+            head: Head::new(&signer.last()?),
+        })
     }
 
     fn open(&mut self, key: &str) -> Result<Answer, SignError> {

@@ -43,9 +43,7 @@ fn a_log_is_signed_over_the_socket_and_found_again_by_the_next_role() {
     let signer = RemoteSigner::connect(channel, None, "log.example.org").unwrap();
     let signer = signer.unwrap();
     assert_eq!(signer.last().unwrap().size, 0);
-    assert_eq!(signer.anchored().unwrap(), None);
-    let five = signer.sign(naive.tree(5), &[]).unwrap();
-    signer.anchor(&five).unwrap();
+    signer.sign(naive.tree(5), &[]).unwrap();
     let proof = consistency(&naive, 9, 5);
     let nine = signer.sign(naive.tree(9), &proof).unwrap();
     let (key, statement_key) = (signer.verifier().clone(), signer.statement_key());
@@ -68,7 +66,6 @@ fn a_log_is_signed_over_the_socket_and_found_again_by_the_next_role() {
     assert_eq!(*signer.verifier(), key);
     assert_eq!(signer.statement_key(), statement_key);
     assert_eq!(signer.last().unwrap(), naive.tree(9));
-    assert_eq!(signer.anchored().unwrap(), Some(naive.tree(5)));
     assert_eq!(signer.sign(naive.tree(9), &[]).unwrap(), nine);
     drop(signer);
     ended.join().unwrap().unwrap();
@@ -123,7 +120,7 @@ fn statements_of_any_length_are_signed_as_dsse_demands_and_as_nothing_else() {
 }
 
 #[test]
-fn a_serve_that_was_taken_over_gets_no_second_key_no_old_anchor_and_no_text_signed() {
+fn a_serve_that_was_taken_over_gets_no_second_key_and_no_text_signed() {
     let folder = tempfile::tempdir().unwrap();
     let naive = NaiveTree::of_vectors();
     let (channel, _ended) = start(folder.path());
@@ -150,12 +147,7 @@ fn a_serve_that_was_taken_over_gets_no_second_key_no_old_anchor_and_no_text_sign
     assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     let signed = ask(&channel, &sign(&naive.tree(5), vec![]));
     assert!(matches!(signed, Answer::Signed { .. }));
-    let early = ask(
-        &channel,
-        &Ask::Anchor {
-            head: head(&naive.tree(4)),
-        },
-    );
+    let early = ask(&channel, &sign(&naive.tree(4), vec![]));
     assert!(matches!(early, Answer::Refused { last: 5, size: 4 }));
     failed(sign(&naive.tree(9), vec!["no hash".to_owned()]));
     failed(sign(&naive.tree(9), vec![leaf_hash(b"").to_string(); 129]));

@@ -58,12 +58,8 @@ pub(super) enum Ask {
     Create { name: String },
     /// The last signed head: [`Answer::Head`].
     Last,
-    /// The last anchored head: [`Answer::Head`] or [`Answer::None`].
-    Anchored,
     /// Sign a head: [`Answer::Signed`].
     Sign { head: Head, proof: Vec<String> },
-    /// Anchor the head that was signed last: [`Answer::Done`].
-    Anchor { head: Head },
     /// A part of a statement: [`Answer::Done`], after the last one [`Answer::Statement`].
     Statement { base64: String, more: bool },
 }
