@@ -6,7 +6,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 /// Version of the schema; an older program must not write to a newer file.
 const SCHEMA_VERSION: i64 = 2;
@@ -43,8 +43,7 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
         return Err(DbError::NoWal);
     }
     db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    db.pragma_update(None, "cell_size_check", true)?; // a damaged page is an error, not an answer
+    set_up(&db)?;
     let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
     if version(&db)? != SCHEMA_VERSION {
         let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -60,14 +59,21 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
     Ok(db)
 }
 
+fn set_up(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?; // a damaged page is an error, not an answer
+    // A statement keeps its plan: else SQLite plans it anew for each key that is looked up.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 /// Opens a database that is there for reading, whoever else writes to it.
 pub fn open_to_read(path: &Path) -> Result<Connection, DbError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "query_only", true)?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    db.pragma_update(None, "cell_size_check", true)?;
+    set_up(&db)?;
     match db.query_row("PRAGMA user_version", [], |row| row.get(0))? {
         // The log's tables are the same in all versions so far.
         1..=SCHEMA_VERSION => Ok(db),
