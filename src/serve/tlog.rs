@@ -91,11 +91,11 @@ async fn record(
     key: &BuildKey,
     cache: &'static str,
 ) -> Result<Response, Refusal> {
-    if let Some(found) = find(app, key).await? {
+    if let Some(found) = find(app, key)? {
         return Ok(found_answer(&found, cache));
     }
     builds::wait(app, headers, key, false).await?;
-    match find(app, key).await? {
+    match find(app, key)? {
         Some(found) => Ok(found_answer(&found, cache)),
         None => Err(Refusal::internal(&Lost(key.clone()))),
     }
@@ -106,9 +106,11 @@ async fn record(
 #[error("`{0}` was built but is not in the log")]
 struct Lost(BuildKey);
 
-async fn find(app: &Arc<App>, key: &BuildKey) -> Result<Option<Found>, Refusal> {
-    let (ledger, key) = (Arc::clone(&app.ledger), key.clone());
-    blocking(move || ledger.lookup(&key)).await
+/// Looks on this thread: some pages of an index, nearly always in memory, take less time than to
+/// wake another one.
+fn find(app: &App, key: &BuildKey) -> Result<Option<Found>, Refusal> {
+    let found = app.ledger.lookup(key);
+    found.map_err(|cause| Refusal::internal(&cause))
 }
 
 async fn tile(app: &Arc<App>, path: &str) -> Result<Response, Refusal> {
