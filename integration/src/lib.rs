@@ -19,5 +19,6 @@ pub mod http;
 pub mod known;
 pub mod paths;
 mod ready;
+pub mod rewound;
 pub mod sdk;
 pub mod service;

@@ -126,6 +126,13 @@ impl Place {
     /// # Panics
     /// When it does not become ready in time; its trace is shown.
     pub fn serve(&self, more: &[&str]) -> Service {
+        self.try_serve(more).unwrap_or_else(|said| {
+            panic!("`serve` was not ready after {START_MAX:?}; it said:\n{said}")
+        })
+    }
+
+    /// The same when it may refuse to start; then all that it ever traced here.
+    pub fn try_serve(&self, more: &[&str]) -> Result<Service, String> {
         let trace = self.folder.join("trace.txt");
         let file = OpenOptions::new().create(true).append(true).open(&trace);
         let mut command = Command::new(&self.program);
@@ -160,10 +167,10 @@ impl Place {
         let Some(ready) = ready else {
             let said = service.trace();
             service.kill_9();
-            panic!("`serve` was not ready after {START_MAX:?}; it said:\n{said}");
+            return Err(said);
         };
         service.ready = Some(ready);
-        service
+        Ok(service)
     }
 }
 

@@ -12,6 +12,7 @@ mod folder;
 mod follow;
 mod heads;
 mod leaves;
+mod missing;
 mod remote;
 mod sample;
 mod source;
@@ -37,6 +38,7 @@ pub use error::{AuditError, Exhibit, Lie};
 use folder::Folder;
 pub use follow::{FollowError, Told, follow};
 use heads::Head;
+pub use missing::Copy;
 use remote::Remote;
 use sample::Sample;
 pub use sample::{Percent, Sampled};
@@ -158,6 +160,23 @@ pub async fn audit_folder(
     key: Option<&VerifierKey>,
     percent: Percent,
 ) -> Result<Audited, AuditError> {
+    let (own, source, stored) = open_folder(folder, key)?;
+    let heads = heads::newest(&source, &own).await?;
+    let newest = newest(&heads)?;
+    let mut warnings = Vec::new();
+    if stored > newest.tree.size {
+        let text = "the newest entries are not signed yet and were not audited: the service does \
+                    it, or its next start";
+        warnings.push(text.to_owned());
+    }
+    audit(&source, &own, heads, &newest, percent, warnings).await
+}
+
+/// The key of a data folder, its log up to the newest signed head, and how many leaves it has.
+fn open_folder(
+    folder: &Path,
+    key: Option<&VerifierKey>,
+) -> Result<(VerifierKey, Arc<dyn Source>, u64), AuditError> {
     let archive = Archive::open(folder)?;
     let named = archive.key()?;
     let named = named.ok_or_else(|| Lie::new("the database names no key"))?;
@@ -172,15 +191,8 @@ pub async fn audit_folder(
     let notes = signed.and_then(|head| head.notes);
     let (note, checkpoint) = notes.ok_or_else(|| Lie::new("no head of the log was ever signed"))?;
     let source: Arc<dyn Source> = Arc::new(Folder::new(archive, note, checkpoint));
-    let heads = heads::newest(&source, &own).await?;
-    let newest = newest(&heads)?;
-    let mut warnings = Vec::new();
-    if newest_stored.is_some_and(|head| head.tree.size > newest.tree.size) {
-        let text = "the newest entries are not signed yet and were not audited: the service does \
-                    it, or its next start";
-        warnings.push(text.to_owned());
-    }
-    audit(&source, &own, heads, &newest, percent, warnings).await
+    let stored = newest_stored.map_or(0, |head| head.tree.size);
+    Ok((own, source, stored))
 }
 
 fn newest(heads: &[Head]) -> Result<Head, Lie> {

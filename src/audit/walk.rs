@@ -355,7 +355,7 @@ impl Walk<'_> {
 }
 
 /// The bytes of an answer; a part that the head covers must be there.
-fn present<'a>(part: &Part, answer: &'a Answer) -> Result<&'a [u8], Lie> {
+pub(super) fn present<'a>(part: &Part, answer: &'a Answer) -> Result<&'a [u8], Lie> {
     let path = part.path();
     match answer {
         Answer::Bytes(bytes) => Ok(bytes),

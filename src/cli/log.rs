@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Network, Stop, build, local::Local, print, say, xdg};
+use super::{Network, Stop, build, local::Local, print, recover::Recover, say, xdg};
 use crate::{
     audit::{self, AuditError, Audited, FollowError, Lie, Percent, Sampled, Told},
     build::Engine,
@@ -21,6 +21,7 @@ use crate::{
 pub(super) enum Log {
     Audit(Audit),
     Follow(Follow),
+    Recover(Recover),
 }
 
 /// Compute everything that a log says again from its leaves, and compare
@@ -49,6 +50,7 @@ impl Log {
         match self {
             Self::Audit(audit) => audit.run(network),
             Self::Follow(follow) => follow.run(),
+            Self::Recover(recover) => recover.run(),
         }
     }
 }

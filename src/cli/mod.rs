@@ -13,6 +13,7 @@ mod local;
 mod lock;
 mod log;
 mod progress;
+mod recover;
 mod selftest;
 mod serve;
 mod toolchain;

@@ -42,8 +42,8 @@ pub enum OpenError {
     Database(#[from] db::DbError),
     /// The data folder has tiles and no log: its database is gone.
     #[error(
-        "`{}` has tiles of a log, but the database is empty: restore the database, or move the \
-         tiles away to begin a new log with a new key",
+        "`{}` has tiles of a log, but the database is empty: restore the database, fill it up with \
+         `hotcell log recover`, or move the tiles away to begin a new log with a new key",
         folder.display()
     )]
     Orphaned {

@@ -16,8 +16,9 @@ impl Fence {
                 "the data folder has {here} records, but its signer has signed a head of {signed}: \
                  an older copy was restored"
             ),
-            remedy: "restore the newest copy of the data folder, or run `hotcell log recover`; \
-                     never delete the signer's folder"
+            remedy: "restore the newest copy of the data folder, or stop the service and run \
+                     `hotcell log recover` with any copy of the log; never delete the signer's \
+                     folder"
                 .to_owned(),
         }
     }

@@ -65,21 +65,31 @@ pub(super) fn advance(db: &Connection, old: &Tree, new: &Tree) -> rusqlite::Resu
     Ok(db.prepare_cached(sql)?.execute(values)? == 1)
 }
 
-/// Keeps the signatures of a head that is there; false when it is not. Does not wait for the disk:
-/// the next commit takes them there. When a power cut does not let it, start-up has the head signed
-/// again, with the same signatures.
-pub(super) fn store_notes(
+/// Keeps the signatures of a head that is there; false when it is not.
+pub(super) fn set_notes(
     db: &Connection,
     tree: &Tree,
     note: &str,
     checkpoint: &str,
 ) -> rusqlite::Result<bool> {
     let sql = "UPDATE log_head SET note = ?3, checkpoint = ?4 WHERE size = ?1 AND root = ?2";
-    db.execute_batch("PRAGMA synchronous = NORMAL")?;
     let values = params![tree.size, tree.root.0, note, checkpoint];
-    let changed = db.prepare_cached(sql).and_then(|mut it| it.execute(values));
+    Ok(db.prepare_cached(sql)?.execute(values)? == 1)
+}
+
+/// As [`set_notes`], in a transaction of its own that does not wait for the disk: the next commit
+/// takes them there. When a power cut does not let it, start-up has the head signed again, with the
+/// same signatures.
+pub(super) fn store_notes(
+    db: &Connection,
+    tree: &Tree,
+    note: &str,
+    checkpoint: &str,
+) -> rusqlite::Result<bool> {
+    db.execute_batch("PRAGMA synchronous = NORMAL")?;
+    let changed = set_notes(db, tree, note, checkpoint);
     db.execute_batch("PRAGMA synchronous = FULL")?;
-    Ok(changed? == 1)
+    changed
 }
 
 /// Keeps what a witness said to a head; a newer line takes the place of an older one.
@@ -163,6 +173,12 @@ pub(super) fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<(u64, 
     statement
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()
+}
+
+/// Gives a record its key; false when another one has it.
+pub(super) fn add_key(db: &Connection, key: &str, record: u64) -> rusqlite::Result<bool> {
+    let sql = "INSERT INTO log_key (key, record) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING";
+    Ok(db.prepare_cached(sql)?.execute(params![key, record])? == 1)
 }
 
 /// Adds one leaf.

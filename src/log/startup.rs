@@ -54,7 +54,7 @@ pub(super) fn key(config: &LogConfig) -> Result<Option<VerifierKey>, OpenError> 
     Ok(Some(VerifierKey::parse(&text).map_err(damaged)?))
 }
 
-fn open_database(config: &LogConfig) -> Result<Connection, OpenError> {
+pub(super) fn open_database(config: &LogConfig) -> Result<Connection, OpenError> {
     if let Some(folder) = config.database.parent() {
         crate::store::durable::create_folder(folder, 0o700).map_err(LoadError::io)?;
     }
