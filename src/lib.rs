@@ -35,7 +35,7 @@
 //! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
-//! | `sign` | always, for `serve` | the log's keys, its own last head; own user | `serve`: size, root and a consistency proof |
+//! | `sign` | always, for `serve` | the keys of log and witness, its own last head, the heads of others that it cosigned; own user | `serve`: size, root and a consistency proof; signed heads of other logs |
 //! | the cell's init | one per cell | nothing after exec | nobody |
 //!
 //! What each of them may do beyond that is data, with a reason for each rule: `policies/build.toml`
@@ -63,7 +63,7 @@
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
 //! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
 //! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
-//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor have a fork of another log cosigned; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
@@ -87,6 +87,8 @@
 //! - Two roots for one size are never signed: `sign` builds every text itself, remembers before it
 //!   signs ([`log::sign`]).
 //! - A log whose newer heads a witness has cosigned takes no entries ([`witness`]).
+//! - Of two heads of another log that are cosigned here one contains the other, also after a crash
+//!   and whatever `serve` asks for: `sign` verifies, remembers, then cosigns ([`log::sign`]).
 //! - No process of the service but the supervisor starts a program, enters a namespace or reads
 //!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).

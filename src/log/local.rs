@@ -2,12 +2,12 @@
 //!
 //! `<sign folder>/<key hash>/`: `log.key`, `statement.key` (secrets, 0600), `last` (what was signed
 //! last, written before the signature leaves; a backup of the data folder does not reach it),
-//! `lock`. Opened by the role `sign`, and by the log itself in tests. It must never sign two roots
-//! for one size.
+//! `lock`, and what a witness of other logs has ([`super::sign`]). Opened by the role `sign`, and
+//! by the log itself in tests. It must never sign two roots for one size.
 
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -30,6 +30,7 @@ const FILE_BYTES_MAX: usize = 64 * 1024;
 /// Keys and last head in a folder.
 #[derive(Debug)]
 pub struct LocalSigner {
+    folder: PathBuf,
     key: SigningKey,
     statement_key: ed25519_dalek::SigningKey,
     last: Mutex<Memory>,
@@ -113,7 +114,13 @@ impl LocalSigner {
             statement_key: ed25519_dalek::SigningKey::from_bytes(&seed),
             last: Mutex::new(last),
             _lock: lock,
+            folder,
         }))
+    }
+
+    /// Where everything of this key lies, locked for as long as this signer lives.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn note(&self, text: &str) -> Result<String, SignError> {

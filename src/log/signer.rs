@@ -5,6 +5,7 @@
 //! the last. It must never sign bytes that it was given, apart from a statement under the
 //! statement's own key.
 
+use super::sign::Unfit;
 use crate::tlog::{Hash, Tree, VerifierKey};
 
 /// A head with its two notes, same key, same tree.
@@ -38,6 +39,9 @@ pub enum SignError {
         /// Which part.
         what: String,
     },
+    /// It cannot be a witness of the logs that were named; nothing was changed.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// Another process holds the signer's state.
     #[error("another process uses the signer's folder")]
     Locked,

@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, open};
 
 use super::{SERVE_ID, SIGN_ID, StartError};
 
-/// Files and folders of a signer: three levels, five files for each key that there ever was.
+/// Files and folders of a signer: three levels, seven files for each key that there ever was.
 const TAKEN_MAX: usize = 1000;
 
 /// Makes a folder that only `owner` can enter.

@@ -10,6 +10,7 @@
 pub mod cosignature;
 pub mod edge;
 pub mod index;
+pub mod judge;
 pub mod note;
 pub mod offline;
 pub mod policy;

@@ -258,6 +258,17 @@ impl Note {
         signed.then_some(&*self.text).ok_or_else(unsigned)
     }
 
+    /// The note with a signature of `key` and no other, if `key` signed it.
+    pub fn only(&self, key: &VerifierKey) -> Result<String, NoteError> {
+        let text = self.verify(key)?;
+        let is_its = |one: &&Signature| one.name == key.name && one.hash == key.hash;
+        let one = self.signatures.iter().find(is_its);
+        let one = one.ok_or(NoteError::Malformed)?; // cannot be: it was verified
+        let base64 = STANDARD.encode([&one.hash[..], &one.bytes].concat());
+        let name = &key.name;
+        Ok(format!("{text}\n{SIGNATURE_PREFIX}{name} {base64}\n"))
+    }
+
     /// The text, which nobody has verified yet.
     pub(super) fn text(&self) -> &str {
         &self.text

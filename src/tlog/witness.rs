@@ -1,7 +1,8 @@
 //! What logs and witnesses say to each other: C2SP `tlog-witness.md` v1.0.0, as text.
 //!
-//! Printed and read by [`crate::witness`], a log's side of it; requests are parsed by witnesses in
-//! tests. Pure and bounded; what was parsed is still a claim: nothing in it was verified.
+//! Printed and read by [`crate::witness`], a log's side of it; requests are parsed by
+//! [`super::judge`], a witness's. Pure and bounded; what was parsed is still a claim: nothing in it
+//! was verified.
 
 use std::fmt;
 

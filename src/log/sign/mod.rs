@@ -1,14 +1,20 @@
 //! The keys in a process of their own: the role `sign` and how the log asks it.
 //!
 //! [`role`] runs in that process, [`RemoteSigner`] in `serve`. Neither must hold what the other one
-//! is there to keep: `serve` never sees a key, the role never sees a record.
+//! is there to keep: `serve` never sees a key, the role never sees a record. The role is also a
+//! witness of other logs ([`Cosign`]), with a key and a memory of its own.
 
+mod cosign;
+mod cosigner;
 mod remote;
 pub mod role;
 mod wire;
 
 #[cfg(test)]
+mod cosigner_tests;
+#[cfg(test)]
 mod tests;
 
+pub use cosign::{Cosign, CosignError, Cosigned, LOGS_MAX, Unfit};
 pub use remote::RemoteSigner;
 pub use wire::SignStart;

@@ -1,8 +1,9 @@
 //! [`Signer`] for the log: asks the role `sign` over its socket.
 //!
-//! Called by the appender and, for statements, by the service. One question at a time; a socket on
-//! which anything went wrong is closed for good, as the next answer could be that of an earlier
-//! question. Must never believe that something was signed without the answer.
+//! Called by the appender and, for statements and as a witness of other logs, by the service. One
+//! question at a time; a socket on which anything went wrong is closed for good, as the next answer
+//! could be that of an earlier question. Must never believe that something was signed without the
+//! answer.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,10 +13,13 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotcell_sandbox::channel::Channel;
 
-use super::wire::{Answer, Ask, Head, PART_BYTES_MAX};
+use super::{
+    Cosign, CosignError, Cosigned,
+    wire::{Answer, Ask, Head, PART_BYTES_MAX},
+};
 use crate::{
     log::{SignError, SignedHead, Signer},
-    tlog::{Hash, Tree, VerifierKey},
+    tlog::{Hash, Tree, VerifierKey, WitnessKey, judge::Denied, witness::REQUEST_BYTES_MAX},
 };
 
 /// Longest wait for an answer: a head is synced to a disk twice, which may be a busy one.
@@ -86,9 +90,48 @@ impl RemoteSigner {
         }))
     }
 
+    /// Has the role be a witness of these logs from now on; can be asked once.
+    ///
+    /// # Errors
+    /// [`SignError::Unfit`] when it cannot be theirs, and see [`SignError`].
+    pub fn witness(&self, logs: &[VerifierKey]) -> Result<WitnessKey, SignError> {
+        let logs = logs.iter().map(ToString::to_string).collect();
+        match self.ask(&Ask::Witness { logs })? {
+            Answer::Witness { key } => match WitnessKey::parse(&key) {
+                Ok(key) => Ok(key),
+                Err(_) => Err(Answer::Witness { key }.error()),
+            },
+            other => Err(other.error()),
+        }
+    }
+
     fn ask(&self, ask: &Ask) -> Result<Answer, SignError> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         line.ask(ask)
+    }
+}
+
+impl Cosign for RemoteSigner {
+    fn cosign(&self, body: &str) -> Result<Cosigned, CosignError> {
+        // A longer one might fit in no message, and one that cannot be sent ends the line.
+        if body.len() > REQUEST_BYTES_MAX {
+            return Err(CosignError::Denied(Denied::Malformed));
+        }
+        let body = body.to_owned();
+        match self.ask(&Ask::Cosign { body })? {
+            Answer::Cosigned { cosigned } => Ok(cosigned),
+            Answer::Denied { why } => Err(CosignError::Denied(why)),
+            other => Err(CosignError::Sign(other.error())),
+        }
+    }
+
+    fn seen(&self, origin: &str) -> Result<Option<Cosigned>, SignError> {
+        let origin = origin.to_owned();
+        match self.ask(&Ask::Seen { origin })? {
+            Answer::Cosigned { cosigned } => Ok(Some(cosigned)),
+            Answer::None => Ok(None),
+            other => Err(other.error()),
+        }
     }
 }
 

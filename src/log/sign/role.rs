@@ -2,15 +2,22 @@
 //!
 //! Started by `serve` (or by the service manager), with its folder as current folder and one
 //! socket. It reads nothing but bounded messages of `serve`, signs nothing but texts that it made
-//! itself, and has no network. It must never trust that `serve` is honest: what it signed once is
-//! in its folder, and everything that follows has to contain it.
+//! itself or that another log signed and it verified, and has no network. It must never trust that
+//! `serve` is honest: what it signed or cosigned once is in its folder, and everything that follows
+//! has to contain it.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotcell_sandbox::channel::{Channel, ChannelError};
 
-use super::wire::{Answer, Ask, Head, PART_BYTES_MAX, STATEMENT_BYTES_MAX};
+use super::{
+    cosigner::Cosigner,
+    wire::{Answer, Ask, Head, PART_BYTES_MAX, STATEMENT_BYTES_MAX},
+};
 use crate::{
     log::{LocalSigner, SignError, Signer as _},
     spec::hex,
@@ -21,6 +28,7 @@ use crate::{
 struct Role<'a> {
     folder: &'a Path,
     signer: Option<LocalSigner>,
+    cosigner: Option<Cosigner>,
     statement: Vec<u8>,
 }
 
@@ -32,6 +40,7 @@ pub fn run(control: &Channel, folder: &Path) -> Result<(), ChannelError> {
     let mut role = Role {
         folder,
         signer: None,
+        cosigner: None,
         statement: Vec::new(),
     };
     while let Some((ask, _)) = control.receive::<Ask>()? {
@@ -59,6 +68,12 @@ impl Role<'_> {
                 return Err(wrong("it has a key already"));
             }
             (_, None) => return Err(wrong("it has no key yet")),
+            (Ask::Witness { logs }, Some(_)) => return self.witness(&logs),
+            (Ask::Cosign { body }, Some(_)) => return self.cosign(&body),
+            (Ask::Seen { origin }, Some(_)) => {
+                let seen = self.cosigner()?.seen(&origin)?;
+                return Ok(seen.map_or(Answer::None, |cosigned| Answer::Cosigned { cosigned }));
+            }
             (Ask::Statement { base64, more }, Some(_)) => return self.statement(&base64, more),
             (Ask::Last, Some(signer)) => signer,
             (Ask::Sign { head, proof }, Some(signer)) => return sign(signer, &head, &proof),
@@ -90,6 +105,30 @@ impl Role<'_> {
         };
         self.signer = Some(signer);
         answer
+    }
+
+    fn witness(&mut self, logs: &[String]) -> Result<Answer, SignError> {
+        let (Some(signer), None) = (&self.signer, &self.cosigner) else {
+            return Err(wrong("it is a witness already"));
+        };
+        let logs: Result<Vec<_>, _> = logs.iter().map(|log| VerifierKey::parse(log)).collect();
+        let logs = logs.map_err(|_| wrong("no verifier key"))?;
+        let cosigner = Cosigner::open(signer.folder(), signer.verifier(), logs)?;
+        let key = cosigner.public().to_string();
+        self.cosigner = Some(cosigner);
+        Ok(Answer::Witness { key })
+    }
+
+    fn cosign(&self, body: &str) -> Result<Answer, SignError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_s = now.unwrap_or_default().as_secs();
+        let cosigned = self.cosigner()?.cosign(body.as_bytes(), now_s);
+        Ok(cosigned.map_or_else(Answer::from, |cosigned| Answer::Cosigned { cosigned }))
+    }
+
+    fn cosigner(&self) -> Result<&Cosigner, SignError> {
+        let cosigner = self.cosigner.as_ref();
+        cosigner.ok_or_else(|| wrong("it is no witness yet"))
     }
 
     fn statement(&mut self, base64: &str, more: bool) -> Result<Answer, SignError> {

@@ -2,19 +2,25 @@
 //!
 //! The first message of the socket is the one of every role
 //! ([`hotcell_sandbox::channel::Channel::send_start`]). The role is asked to sign a size and a root
-//! and never a text, apart from statements, which it wraps itself.
+//! and never a text, apart from statements, which it wraps itself, and checkpoints of other logs,
+//! which it verifies.
 
+use hotcell_sandbox::wire::MESSAGE_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
+use super::{CosignError, Cosigned, LOGS_MAX, Unfit};
 use crate::{
     log::SignError,
-    tlog::{Hash, Tree},
+    tlog::{Hash, Tree, judge::Denied, note::NAME_BYTES_MAX},
 };
 
 /// Bytes of a statement in one message: as base64 they leave room for the rest of it.
 pub(super) const PART_BYTES_MAX: usize = 45_000;
 /// Longest statement in bytes; an envelope has 16 MiB at most, and a third of it is base64.
 pub(super) const STATEMENT_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+// The keys of all witnessed logs fit in one message: name, eight digits, base64 of 33 bytes.
+const _: () = assert!(LOGS_MAX * (2 * NAME_BYTES_MAX + 64) + 1024 < MESSAGE_BYTES_MAX);
 
 /// How the role is to run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +68,13 @@ pub(super) enum Ask {
     Sign { head: Head, proof: Vec<String> },
     /// A part of a statement: [`Answer::Done`], after the last one [`Answer::Statement`].
     Statement { base64: String, more: bool },
+    /// Be a witness of the logs with these keys, once: [`Answer::Witness`] or [`Answer::Unfit`].
+    Witness { logs: Vec<String> },
+    /// Cosign the head in the body of an `add-checkpoint`: [`Answer::Cosigned`] or
+    /// [`Answer::Denied`].
+    Cosign { body: String },
+    /// The head of a log that was cosigned last: [`Answer::Cosigned`] or [`Answer::None`].
+    Seen { origin: String },
 }
 
 /// What the role says.
@@ -74,6 +87,10 @@ pub(super) enum Answer {
     Signed { note: String, checkpoint: String },
     Statement { base64: String },
     Done,
+    Witness { key: String },
+    Cosigned { cosigned: Cosigned },
+    Denied { why: Denied },
+    Unfit { why: Unfit },
     Refused { last: u64, size: u64 },
     StateLost { what: String },
     Locked,
@@ -86,12 +103,22 @@ impl From<SignError> for Answer {
             SignError::Refused { last, size } => Self::Refused { last, size },
             SignError::StateLost { what } => Self::StateLost { what },
             SignError::Locked => Self::Locked,
+            SignError::Unfit(why) => Self::Unfit { why },
             SignError::Gone | SignError::Io(_) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 Self::Failed {
                     why: cause.unwrap_or_else(|| error.to_string()),
                 }
             }
+        }
+    }
+}
+
+impl From<CosignError> for Answer {
+    fn from(error: CosignError) -> Self {
+        match error {
+            CosignError::Denied(why) => Self::Denied { why },
+            CosignError::Sign(error) => error.into(),
         }
     }
 }
@@ -103,6 +130,7 @@ impl Answer {
             Self::Refused { last, size } => SignError::Refused { last, size },
             Self::StateLost { what } => SignError::StateLost { what },
             Self::Locked => SignError::Locked,
+            Self::Unfit { why } => SignError::Unfit(why),
             Self::Failed { why } => SignError::Io(why.into()),
             other => SignError::Io(format!("the signer answered {other:?}").into()),
         }
