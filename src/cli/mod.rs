@@ -6,6 +6,7 @@
 mod build;
 mod cell;
 mod check;
+mod cosign;
 mod disk;
 mod doctor;
 mod get;

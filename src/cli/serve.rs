@@ -18,7 +18,9 @@ use hotcell_sandbox::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    Network, Stop, disk, local, print, say,
+    Network, Stop,
+    cosign::{self, parse_log},
+    disk, local, print, say,
     watch::{self, Signals, Watch},
     xdg,
 };
@@ -27,7 +29,7 @@ use crate::{
     log::{Log, LogConfig},
     roles::{self, Roles, SERVE_ID},
     serve::{self, Listeners, ServeConfig},
-    tlog::witness::WITNESSES_MAX,
+    tlog::{VerifierKey, witness::WITNESSES_MAX},
     witness::{self, Witness},
 };
 
@@ -67,6 +69,10 @@ pub(super) struct Serve {
     /// `NAME+ID+KEY https://…`; may be given again
     #[arg(long, value_name = "WITNESS", value_parser = parse_witness)]
     witness: Vec<Witness>,
+    /// Another log whose heads this instance remembers and cosigns, as its verifier key; may be
+    /// given again
+    #[arg(long, value_name = "VKEY", value_parser = parse_log)]
+    witness_log: Vec<VerifierKey>,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -249,7 +255,10 @@ impl Serve {
         let mut signals = Signals::take().map_err(|error| failed(&error))?;
         let config = LogConfig::of(&ready.data);
         let database = config.database.clone();
-        let log = Log::open_remote(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
+        let signer = Log::connect(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
+        let known = signer.clone().map(|signer| signer as _);
+        let log = Log::open(&config, known).map_err(|e| failed(&e))?;
+        let witness = cosign::Witness::open(&self.witness_log, signer)?;
         let client = self.compare(&log, &engine).await;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let listeners = Listeners {
@@ -257,15 +266,17 @@ impl Serve {
             admin: Some(tokio_listener(ready.admin).map_err(|error| failed(&error))?),
         };
         let artifacts = ready.data.join("artifacts");
+        let behind_tls = self.name.contains('.') && address.ip().is_loopback();
         let config = ServeConfig {
             database,
             artifacts: artifacts.clone(),
             hosts: vec![self.name.clone(), "localhost".to_owned()],
-            behind_tls: self.name.contains('.') && address.ip().is_loopback(),
+            behind_tls,
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine),
             witnesses: client.board(),
+            cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
         };
         let key = log.verifier_key().to_string();
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
@@ -273,6 +284,9 @@ impl Serve {
         // Only now it is ready: what a crash left is swept, and every answer can be given.
         print(key)?;
         print(format_args!("http://{address}/"))?;
+        if let Some(witness) = &witness {
+            witness.announce(behind_tls.then_some(&*self.name), address)?;
+        }
         let bytes_max = match self.disk {
             Some(gib) => gib << 30,
             None => budget::default_bytes(&ready.data).map_err(|error| failed(&error))?,

@@ -243,15 +243,16 @@ impl Log {
         Self::open(config, signer.map(|signer| Arc::new(signer) as _))
     }
 
-    /// The same with the role `sign` at the other end of `channel`.
-    pub fn open_remote(
+    /// The role `sign` at the other end of `channel`, with the key of this data folder; new keys
+    /// called `name` for an empty one, nothing when it has no such key. To open the log with.
+    pub fn connect(
         config: &LogConfig,
         channel: Channel,
         name: &str,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Option<Arc<RemoteSigner>>, OpenError> {
         let key = startup::key(config)?;
         let signer = RemoteSigner::connect(channel, key.as_ref(), name)?;
-        Self::open(config, signer.map(|signer| Arc::new(signer) as _))
+        Ok(signer.map(Arc::new))
     }
 
     /// Opens the log with a signer; without one it comes up fenced. Verifies the head, the edge and

@@ -461,12 +461,17 @@ fn role(folder: &Folder) -> (Channel, Channel, std::thread::JoinHandle<()>) {
     (ours, Channel::from(copy), thread)
 }
 
+fn open_remote(folder: &Folder, channel: Channel) -> Log {
+    let signer = Log::connect(&folder.config(), channel, "log.example.org").unwrap();
+    Log::open(&folder.config(), signer.map(|signer| signer as _)).unwrap()
+}
+
 #[tokio::test]
 async fn a_log_whose_signer_dies_is_fenced_at_once_and_goes_on_after_a_restart() {
     let folder = Folder::new();
     std::fs::create_dir(folder.sign()).unwrap();
     let (channel, end, thread) = role(&folder);
-    let log = Log::open_remote(&folder.config(), channel, "log.example.org").unwrap();
+    let log = open_remote(&folder, channel);
     log.append(entry(0)).await.unwrap();
     let envelope = log.envelope(b"{}").unwrap();
     assert!(provenance::open(&envelope, &log.statement_key().unwrap()).is_ok());
@@ -486,7 +491,7 @@ async fn a_log_whose_signer_dies_is_fenced_at_once_and_goes_on_after_a_restart()
     drop((log, end));
 
     let (channel, end, thread) = role(&folder);
-    let log = Log::open_remote(&folder.config(), channel, "log.example.org").unwrap();
+    let log = open_remote(&folder, channel);
     assert!(healthy(&log), "{:?}", log.health());
     assert_eq!(log.verifier_key(), key);
     log.append(entry(1)).await.unwrap();

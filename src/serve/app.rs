@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    answer::Refusal, artifacts::Artifacts, catalogue::Catalogue, clock::Clock, ledger::Ledger,
-    metrics::Metrics, queue::Queue,
+    answer::Refusal, artifacts::Artifacts, catalogue::Catalogue, clock::Clock, cosign::Cosigning,
+    ledger::Ledger, metrics::Metrics, queue::Queue,
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
@@ -40,6 +40,8 @@ pub(super) struct App {
     pub(super) fixed_notes: Vec<String>,
     /// How it stands with the witnesses of the log.
     pub(super) witnesses: Arc<Board>,
+    /// The witness of other logs, if this instance is one.
+    pub(super) cosigning: Option<Arc<Cosigning>>,
     pub(super) builds_max: usize,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
@@ -67,7 +69,11 @@ impl App {
     /// What is to be said on the home page and by health, as of now.
     pub(super) fn notes(&self) -> Vec<String> {
         let fixed = self.fixed_notes.iter().cloned();
-        fixed.chain(self.witnesses.notes()).collect()
+        let cosigning = self.cosigning.iter().flat_map(|witness| witness.notes());
+        fixed
+            .chain(self.witnesses.notes())
+            .chain(cosigning)
+            .collect()
     }
 
     /// A place among those who wait for a build.

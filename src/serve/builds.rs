@@ -29,8 +29,9 @@ use crate::spec::{
 };
 
 /// First path elements that are never modules.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "tlog",
+    "witness",
     "api",
     "metrics",
     "healthz",

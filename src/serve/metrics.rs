@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use super::cosign::{Cosigning, Witnessed};
 use crate::witness::board::Standing;
 
 /// Most endings counted apart; codes are ours and few, this only bounds a mistake.
@@ -79,7 +80,12 @@ impl Metrics {
 
     /// Everything as Prometheus text.
     #[must_use]
-    pub fn text(&self, gauges: Gauges, witnesses: &[Standing]) -> String {
+    pub fn text(
+        &self,
+        gauges: Gauges,
+        witnesses: &[Standing],
+        cosigning: Option<&Cosigning>,
+    ) -> String {
         let mut text = Text::default();
         self.write_builds(&mut text);
         text.head(
@@ -107,6 +113,16 @@ impl Metrics {
             text.line(name, "", u64::try_from(value).unwrap_or(u64::MAX));
         }
         write_witnesses(&mut text, witnesses);
+        if let Some(cosigning) = cosigning {
+            write_cosigned(&mut text, &cosigning.standings());
+            let name = "cosign_denied_total";
+            text.head(
+                name,
+                "counter",
+                "Heads of other logs that were not cosigned.",
+            );
+            text.line(name, "", cosigning.denials());
+        }
         text.0
     }
 
@@ -186,11 +202,40 @@ fn write_witnesses(text: &mut Text, all: &[Standing]) {
     for (name, kind, help, value) in values {
         text.head(name, kind, help);
         for one in all {
-            let plain = |c: &char| c.is_ascii_alphanumeric() || "-._/:".contains(*c);
-            let witness: String = one.name.chars().filter(plain).collect();
-            text.line(name, &format!("{{witness=\"{witness}\"}}"), value(one));
+            let labels = format!("{{witness=\"{}\"}}", name_label(&one.name));
+            text.line(name, &labels, value(one));
         }
     }
+}
+
+/// One line for each log that this instance is a witness of; the operator has named them, too.
+fn write_cosigned(text: &mut Text, all: &[Witnessed]) {
+    let records = "Records of the largest head of another log that was cosigned here.";
+    let time = "When that was, in seconds since 1970.";
+    let forked = "1 when the other log has signed two heads of one size: tell its users.";
+    type Value = fn(&Witnessed) -> u64;
+    let values: [(&str, &str, Value); 3] = [
+        ("cosigned_records", records, |one| {
+            one.last.map_or(0, |last| last.0)
+        }),
+        ("cosigned_time_seconds", time, |one| {
+            one.last.map_or(0, |last| last.1)
+        }),
+        ("cosigned_log_forked", forked, |one| one.forked.into()),
+    ];
+    for (name, help, value) in values {
+        text.head(name, "gauge", help);
+        for one in all {
+            let labels = format!("{{log=\"{}\"}}", name_label(&one.origin));
+            text.line(name, &labels, value(one));
+        }
+    }
+}
+
+/// The name of a key without what would end a label.
+fn name_label(name: &str) -> String {
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "-._/:".contains(*c);
+    name.chars().filter(plain).collect()
 }
 
 /// Text in the making.
@@ -241,7 +286,7 @@ mod tests {
             cosigned: 7,
             ..Standing::default()
         };
-        let text = metrics.text(gauges, &[witness]);
+        let text = metrics.text(gauges, &[witness], None);
         for line in [
             "hotcell_builds_total{ending=\"success\"} 1",
             "hotcell_builds_total{ending=\"bad\"} 1",

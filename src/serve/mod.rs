@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listen → guard → router → home · builds · events · tlog → queue → run → artifacts, ledger
+//!                       └─▶ cosign → sign
 //! ```
 //!
 //! Called by the command `serve` with sockets that are open already. It holds the database and the
@@ -19,6 +20,7 @@ use self::{
     artifacts::{ArtifactError, Artifacts},
     catalogue::{Catalogue, CatalogueError},
     clock::{Clock, SystemClock},
+    cosign::Cosigning,
     ledger::Ledger,
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
@@ -33,6 +35,7 @@ mod build_pages;
 mod builds;
 pub mod catalogue;
 pub mod clock;
+pub mod cosign;
 mod events;
 pub mod guard;
 mod home;
@@ -81,6 +84,8 @@ pub struct ServeConfig {
     pub notes: Vec<String>,
     /// How it stands with the witnesses of the log.
     pub witnesses: Arc<Board>,
+    /// The witness of other logs, if this instance is one.
+    pub cosigning: Option<Arc<Cosigning>>,
 }
 
 /// The sockets, open and bound; the caller says their addresses.
@@ -191,6 +196,7 @@ async fn open(
         behind_tls: config.behind_tls,
         fixed_notes: config.notes,
         witnesses: config.witnesses,
+        cosigning: config.cosigning,
         builds_max: config.builds_max,
         stopping,
         limits: Limits::default(),

@@ -20,7 +20,7 @@ use super::{
     answer,
     answer::{NO_STORE, Refusal},
     app::App,
-    builds, guard, home,
+    builds, cosign, guard, home,
     ledger::Health,
     metrics::Gauges,
     queue::Standing,
@@ -35,6 +35,7 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const ROBOTS: &str = "User-agent: *\n\
     Disallow: /api/\n\
     Disallow: /tlog/\n\
+    Disallow: /witness/\n\
     Disallow: /*/events$\n\
     Disallow: /*/record$\n\
     Disallow: /*/retry$\n\
@@ -54,6 +55,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         )
         .route("/healthz", get(healthz))
         .route("/tlog/{*path}", get(tlog::show))
+        .route("/witness/{*path}", get(cosign::show).post(cosign::add))
         .route("/api/v1/builds/{*key}", get(api_build))
         .route("/api/v1/records/events", get(records::events))
         .fallback(builds::show)
@@ -179,7 +181,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         put_away: app.executor.alarms().len(),
     };
     let standings = app.witnesses.standings();
-    let mut response = answer::plain(app.metrics.text(gauges, &standings));
+    let cosigning = app.cosigning.as_deref();
+    let mut response = answer::plain(app.metrics.text(gauges, &standings, cosigning));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     answer::cached(response, NO_STORE)

@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 use super::{
     ServeConfig,
     app::App,
+    cosign::Cosigning,
     ledger::{Health, Ledger},
     listen, open, router,
     testing::{Bench, KEY, fails, key},
@@ -25,6 +26,7 @@ use crate::{
     spec::{BuildKey, Record, Sum},
 };
 
+mod cosign;
 mod door;
 mod log_paths;
 mod pages;
@@ -66,6 +68,14 @@ impl Site {
     }
 
     async fn with(bench: Bench, ledger: Arc<dyn Ledger>) -> Self {
+        Self::with_cosigning(bench, ledger, None).await
+    }
+
+    async fn with_cosigning(
+        bench: Bench,
+        ledger: Arc<dyn Ledger>,
+        cosigning: Option<Arc<Cosigning>>,
+    ) -> Self {
         let config = ServeConfig {
             database: bench.folder.path().join("hotcell.db"),
             artifacts: bench.folder.path().join("artifacts"),
@@ -75,6 +85,7 @@ impl Site {
             policy_sha256: bench.policy.clone(),
             notes: Vec::new(),
             witnesses: Arc::default(),
+            cosigning,
         };
         let (stop, stopped) = watch::channel(false);
         let executor = Arc::clone(&bench.executor);

@@ -1,0 +1,102 @@
+//! What `serve --witness-log` makes of this instance: a witness of other logs.
+//!
+//! Called by [`super::serve`] once its own log is open. Must never begin a new memory in the place
+//! of a lost one.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{Stop, print, say};
+use crate::{
+    log::{RemoteSigner, SignError},
+    serve::cosign::{Cosigning, PREFIX},
+    tlog::{VerifierKey, WitnessKey},
+};
+
+/// A witness with the key that other instances have to know.
+pub(super) struct Witness {
+    key: WitnessKey,
+    pub(super) cosigning: Arc<Cosigning>,
+}
+
+impl Witness {
+    /// Makes the role `sign` a witness of these logs; nothing when there are none.
+    ///
+    /// # Errors
+    /// When it cannot be theirs, or has lost its memory.
+    pub(super) fn open(
+        logs: &[VerifierKey],
+        signer: Option<Arc<RemoteSigner>>,
+    ) -> Result<Option<Self>, Stop> {
+        if logs.is_empty() {
+            return Ok(None);
+        }
+        let Some(signer) = signer else {
+            // The log is fenced for the same reason, and says what to do; it is still read.
+            tracing::error!("no other log is cosigned: the key of this log is not in --sign-dir");
+            return Ok(None);
+        };
+        let key = signer.witness(logs).map_err(|error| stop(&error))?;
+        let cosigning = Cosigning::open(logs.to_vec(), signer).map_err(|error| stop(&error))?;
+        let cosigning = Arc::new(cosigning);
+        Ok(Some(Self { key, cosigning }))
+    }
+
+    /// Tells key and address as the other instances take them.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub(super) fn announce(&self, host: Option<&str>, address: SocketAddr) -> Result<(), Stop> {
+        let base = match host {
+            Some(host) => format!("https://{host}"),
+            None => format!("http://{address}"),
+        };
+        say("the next line is for the other log: its operator gives it to `serve --witness`");
+        print(format_args!("{} {base}{PREFIX}", self.key))
+    }
+}
+
+/// Parses the verifier key of another log.
+pub(super) fn parse_log(text: &str) -> Result<VerifierKey, String> {
+    let key = VerifierKey::parse(text.trim());
+    key.map_err(|error| format!("{error}: write the key that the other log prints at its start"))
+}
+
+fn stop(error: &SignError) -> Stop {
+    match error {
+        SignError::Unfit(_) => Stop::chain(Stop::USAGE, error),
+        SignError::StateLost { .. } => Stop::chain(Stop::FAILED, error).hint(
+            "restore the newest copy of --sign-dir; without one this witness key must never cosign \
+             again: remove `witness.key` and `witness.seen`, and tell the other logs the new key",
+        ),
+        _ => Stop::chain(Stop::FAILED, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{log::sign::Unfit, tlog::SigningKey};
+
+    #[test]
+    fn a_log_is_named_by_its_key() {
+        let key = SigningKey::from_seed("b.example", &[1; 32]).unwrap();
+        let text = key.verifier().to_string();
+        assert_eq!(parse_log(&text).unwrap(), *key.verifier());
+        for bad in ["", "b.example", "b.example+00000000+AAAA"] {
+            assert!(parse_log(bad).unwrap_err().contains("prints at its start"));
+        }
+    }
+
+    #[test]
+    fn a_lost_memory_and_a_wrong_list_are_told_apart() {
+        let unfit = stop(&SignError::Unfit(Unfit::Many));
+        assert_eq!(unfit.code, Stop::USAGE);
+        let lost = SignError::StateLost {
+            what: "witness.seen".to_owned(),
+        };
+        let lost = stop(&lost);
+        assert_eq!(lost.code, Stop::FAILED);
+        assert!(lost.hint.unwrap().contains("newest copy"));
+        assert!(Witness::open(&[], None).unwrap().is_none());
+    }
+}
