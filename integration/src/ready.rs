@@ -1,4 +1,5 @@
-//! How a service that starts says that it is ready: its key and its address, on stdout.
+//! How a service that starts says that it is ready: its key and its address, on stdout, and what
+//! other logs need to have it as their witness.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -25,13 +26,25 @@ pub(crate) fn lines(child: &mut Child) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// Key and address, wherever they stand in what `serve` prints.
-pub(crate) fn wait_until_ready(lines: &mpsc::Receiver<String>) -> Option<(String, SocketAddr)> {
+/// What `serve` printed.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) key: String,
+    pub(crate) address: SocketAddr,
+    /// `NAME+ID+KEY URL`, of a witness.
+    pub(crate) witness: Option<String>,
+}
+
+/// Key and address, wherever they stand in what `serve` prints; the line of a witness after them.
+pub(crate) fn wait_until_ready(lines: &mpsc::Receiver<String>, witness: bool) -> Option<Ready> {
     let deadline = Instant::now() + START_MAX;
+    let next = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        lines.recv_timeout(left).ok()
+    };
     let (mut key, mut address) = (None, None);
     while key.is_none() || address.is_none() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let line = lines.recv_timeout(left).ok()?;
+        let line = next()?;
         for word in line.split_whitespace() {
             let plain = word.trim_start_matches("http://").trim_end_matches('/');
             if let Ok(found) = plain.parse() {
@@ -42,7 +55,12 @@ pub(crate) fn wait_until_ready(lines: &mpsc::Receiver<String>) -> Option<(String
             }
         }
     }
-    Some((key?, address?))
+    let witness = if witness { Some(next()?) } else { None };
+    Some(Ready {
+        key: key?,
+        address: address?,
+        witness,
+    })
 }
 
 fn is_key_hash(text: &str) -> bool {

@@ -19,7 +19,7 @@ use crate::{
     command::{Ended, Run},
     fake::{self, Proxy},
     host, paths,
-    ready::{START_MAX, lines, wait_until_ready},
+    ready::{Ready, START_MAX, lines, wait_until_ready},
 };
 
 /// Longest orderly end.
@@ -126,13 +126,25 @@ impl Place {
     /// # Panics
     /// When it does not become ready in time; its trace is shown.
     pub fn serve(&self, more: &[&str]) -> Service {
-        self.try_serve(more).unwrap_or_else(|said| {
+        self.serve_at("127.0.0.1:0", more)
+    }
+
+    /// The same at an address that others were told before.
+    ///
+    /// # Panics
+    /// As [`Place::serve`].
+    pub fn serve_at(&self, address: &str, more: &[&str]) -> Service {
+        self.try_serve_at(address, more).unwrap_or_else(|said| {
             panic!("`serve` was not ready after {START_MAX:?}; it said:\n{said}")
         })
     }
 
     /// The same when it may refuse to start; then all that it ever traced here.
     pub fn try_serve(&self, more: &[&str]) -> Result<Service, String> {
+        self.try_serve_at("127.0.0.1:0", more)
+    }
+
+    fn try_serve_at(&self, address: &str, more: &[&str]) -> Result<Service, String> {
         let trace = self.folder.join("trace.txt");
         let file = OpenOptions::new().create(true).append(true).open(&trace);
         let mut command = Command::new(&self.program);
@@ -145,7 +157,7 @@ impl Place {
             command.arg("--sign-dir").arg(self.folder.join("sign"));
         }
         command
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--listen", address, "--admin", "127.0.0.1:0"])
             .args(more);
         command.envs(self.environment()).current_dir(&self.folder);
         if let Some(uid) = self.uid {
@@ -157,7 +169,7 @@ impl Place {
         let mut child = command.spawn().expect("the program starts");
         let guard = guard(child.id());
         let lines = lines(&mut child);
-        let ready = wait_until_ready(&lines);
+        let ready = wait_until_ready(&lines, more.contains(&"--witness-log"));
         let mut service = Service {
             child: Some(child),
             guard,
@@ -198,13 +210,13 @@ pub struct Service {
     child: Option<Child>,
     guard: Child,
     trace: PathBuf,
-    ready: Option<(String, SocketAddr)>,
+    ready: Option<Ready>,
 }
 
 impl Service {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.ready.as_ref().expect("it is ready").1
+        self.ready.as_ref().expect("it is ready").address
     }
 
     /// `http://127.0.0.1:PORT`
@@ -214,7 +226,13 @@ impl Service {
 
     /// The verifier key that it printed.
     pub fn verifier_key(&self) -> &str {
-        &self.ready.as_ref().expect("it is ready").0
+        &self.ready.as_ref().expect("it is ready").key
+    }
+
+    /// What other logs have to give to `--witness`.
+    pub fn witness(&self) -> &str {
+        let ready = self.ready.as_ref().expect("it is ready");
+        ready.witness.as_deref().expect("it is a witness")
     }
 
     /// Its process id.

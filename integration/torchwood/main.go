@@ -5,12 +5,19 @@
 // It verifies the newest head and every entry, once in the form of C2SP tlog-tiles and once in that
 // of the checksum database, and that both forms hold the same. It prints {"size": N} and exits with
 // status 1 when anything is wrong.
+//
+//	torchwood -policy FILE URL
+//
+// It verifies the checkpoint at this address under a C2SP tlog-policy, with the cosignatures that
+// the policy asks for, and prints {"size": N} in the same way.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -28,8 +35,11 @@ func main() {
 }
 
 func run(args []string) error {
+	if len(args) == 3 && args[0] == "-policy" {
+		return cosigned(args[1], args[2])
+	}
 	if len(args) != 2 {
-		return fmt.Errorf("usage: torchwood URL VKEY")
+		return fmt.Errorf("usage: torchwood URL VKEY, or torchwood -policy FILE URL")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -53,6 +63,36 @@ func run(args []string) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{"size": size})
+}
+
+// cosigned verifies one checkpoint under a policy.
+func cosigned(file, url string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	policy, err := torchwood.ParsePolicy(text)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Minute}
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, answer.Status)
+	}
+	signed, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	checkpoint, _, err := torchwood.VerifyCheckpoint(signed, policy)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"size": checkpoint.N})
 }
 
 func parseCheckpoint(origin string) func([]byte) (tlog.Tree, error) {

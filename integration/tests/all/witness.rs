@@ -1,4 +1,5 @@
-//! A witness that others wrote remembers our log, and stops a fork of it.
+//! A witness that others wrote remembers our log, and stops a fork of it; and so do two instances
+//! for each other.
 
 use std::{
     fs,
@@ -75,9 +76,7 @@ impl Litewitness {
         let typed = [&[4], &blob[blob.len() - 32..]].concat(); // 4: a cosignature of Ed25519
         let hash = Sha256::digest([NAME.as_bytes(), b"\n", &typed].concat());
         let id: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = free.local_addr().expect("it has an address").to_string();
-        drop(free);
+        let address = free_address();
         let args = [
             "-db",
             "w.db",
@@ -111,9 +110,19 @@ impl Litewitness {
     }
 }
 
+/// An address that nobody listens at.
+fn free_address() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it has an address").to_string()
+}
+
 /// The checkpoint, once it has a line of the witness.
 fn cosigned(service: &Service) -> String {
-    let line = format!("\n\u{2014} {NAME} ");
+    cosigned_by(service, NAME)
+}
+
+fn cosigned_by(service: &Service, name: &str) -> String {
+    let line = format!("\n\u{2014} {name} ");
     let found = host::wait_for(WITNESSED_MAX, || {
         let text = http::get(&format!("{}/tlog/checkpoint", service.url())).text();
         text.contains(&line).then_some(text)
@@ -186,4 +195,126 @@ fn a_witness_by_others_cosigns_each_head_and_a_fork_is_refused_and_fenced() {
     fork.builds("ex.example/UpperCase/Tool");
     let refused = http::get(&fork.record_url("ex.example/many20"));
     assert_ne!(refused.status, 200, "{}", refused.text());
+}
+
+/// One of two instances; the other one knows its address before it starts.
+struct Instance {
+    place: Place,
+    address: String,
+    name: &'static str,
+}
+
+impl Instance {
+    fn new(folder: &Path, name: &'static str) -> Self {
+        Self {
+            place: Place::new(folder, fake::shared()),
+            address: free_address(),
+            name,
+        }
+    }
+
+    fn serve(&self, more: &[&str]) -> Service {
+        let all = [&["--name", self.name], more].concat();
+        self.place.serve_at(&self.address, &all)
+    }
+}
+
+/// What torchwood says to the checkpoint at an address: signed by this log and this witness.
+fn torchwood(folder: &Path, log: &str, witness: &str, url: &str) -> Result<u64, String> {
+    let key = witness.split(' ').next().unwrap_or_default();
+    let policy = folder.join("policy");
+    let text = format!("log {log}\nwitness w {key}\nquorum w\n");
+    fs::write(&policy, text).expect("the folder takes files");
+    let run = Run::new(hostile::torchwood()).arg("-policy").arg(&policy);
+    let ended = run.arg(url).wait();
+    match ended.code {
+        0 => Ok(ended.json()["size"].as_u64().expect("a size")),
+        _ => Err(ended.err()),
+    }
+}
+
+/// Where a witness shows what it has seen of a log.
+fn seen_url(witness: &str, origin: &str) -> String {
+    let url = witness.split(' ').nth(1).expect("key and address");
+    let digest = Sha256::digest(origin);
+    let id: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{url}{id}/checkpoint")
+}
+
+#[test]
+fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_told() {
+    let [first, second, third] = ["alpha", "beta", "fork"].map(paths::scratch);
+    let alpha = Instance::new(first.path(), "alpha");
+    let beta = Instance::new(second.path(), "beta");
+    // What each of them prints is what the other one has to be told.
+    let keys = [&alpha, &beta].map(|instance| instance.serve(&[]).verifier_key().to_owned());
+    let itself = alpha.place.run(["serve", "--witness-log", &keys[0]]);
+    let itself = itself.args(["--listen", &alpha.address, "--admin", "127.0.0.1:0"]);
+    let itself = itself.args(["--sign-dir", "sign"]).wait();
+    assert_eq!(itself.code, 2, "{}", itself.err());
+    let no_witness = "a log is no witness of its own";
+    assert!(itself.err().contains(no_witness), "{}", itself.err());
+    let as_witness = |service: &Service| service.witness().to_owned();
+    let of_alpha = as_witness(&alpha.serve(&["--witness-log", &keys[1]]));
+    // Beta comes first and finds nobody; alpha, with the key that it had, is found later.
+    let two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
+    let of_beta = as_witness(&two);
+    let options = ["--witness-log", &keys[1], "--witness", &of_beta];
+    let mut one = alpha.serve(&options);
+    assert_eq!(one.witness(), of_alpha);
+    assert_eq!(size(&cosigned_by(&one, "beta/witness")), "1");
+    assert_eq!(size(&cosigned_by(&two, "alpha/witness")), "1");
+    one.builds("ex.example/hello");
+    two.builds("ex.example/many20");
+    for (service, log, own, name) in [
+        (&one, 0, &of_alpha, "beta/witness"),
+        (&two, 1, &of_beta, "alpha/witness"),
+    ] {
+        let other = if log == 0 { &of_beta } else { &of_alpha };
+        let origin = ["alpha", "beta"][log];
+        assert_eq!(size(&cosigned_by(service, name)), "3");
+        for url in [
+            format!("{}/tlog/checkpoint", service.url()),
+            seen_url(other, origin),
+        ] {
+            let judged = |witness| torchwood(third.path(), &keys[log], witness, &url);
+            assert_eq!(judged(other), Ok(3), "{url}");
+            judged(own).unwrap_err();
+        }
+        let health = http::get(&format!("{}/healthz", service.url())).text();
+        let others = ["beta", "alpha"][log];
+        let told = format!("note: witness of {others} (3 records, ");
+        assert!(health.contains(&told), "{health}");
+    }
+    assert_eq!(one.stop(), 0);
+    let copy_of_alpha = third.path().join("place");
+    fs::create_dir(&copy_of_alpha).expect("the folder takes folders");
+    for name in ["data", "sign"] {
+        copy(&first.path().join(name), &copy_of_alpha.join(name));
+    }
+    let mut one = alpha.serve(&options);
+    one.builds("ex.example/many20");
+    assert_eq!(size(&cosigned_by(&one, "beta/witness")), "5");
+    assert_eq!(one.stop(), 0);
+    // The copy goes on differently, with the key of alpha, and then asks beta.
+    let place = Place::new(&copy_of_alpha, fake::shared());
+    let mut fork = place.serve(&[]);
+    fork.builds("ex.example/UpperCase/Tool");
+    assert_eq!(fork.stop(), 0);
+    let fork = place.serve(&["--witness", &of_beta]);
+    let health = http::get(&format!("{}/healthz", fork.url()));
+    let text = health.text();
+    assert_eq!(health.status, 503, "{text}");
+    let fenced =
+        "witness beta/witness shows a checkpoint of 5 records with our signature that this";
+    assert!(text.contains(fenced), "{text}");
+    let told = http::get(&format!("{}/healthz", two.url())).text();
+    let alarm = "note: alpha has signed two different heads of 5 records: a fork";
+    assert!(told.contains(alarm), "{told}");
+    let seen = seen_url(&of_beta, "alpha");
+    assert_eq!(torchwood(third.path(), &keys[0], &of_beta, &seen), Ok(5));
+    let root = |url: &str| http::get(url).text().lines().nth(2).map(str::to_owned);
+    let forked = format!("{}/tlog/checkpoint", fork.url());
+    assert_ne!(root(&forked), root(&seen));
+    assert!(!http::get(&forked).text().contains("beta/witness"));
 }
