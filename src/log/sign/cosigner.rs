@@ -186,7 +186,13 @@ impl Cosigner {
     fn recall<'a>(&self, seen: &'a mut Option<Memory>) -> Result<&'a Memory, SignError> {
         let memory = match seen.take() {
             Some(memory) => memory,
-            None => read(&self.folder, self.key.public())?,
+            None => {
+                // What is read may not be on the disk: its writer was killed, or failed, between
+                // rename and sync. A line from it could leave, and then be lost with the power.
+                let memory = read(&self.folder, self.key.public())?;
+                write(&self.folder, &memory)?;
+                memory
+            }
         };
         Ok(seen.insert(memory))
     }

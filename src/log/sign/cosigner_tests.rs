@@ -148,6 +148,23 @@ fn the_time_of_a_cosignature_never_goes_back_and_the_same_head_is_written_once()
 }
 
 #[test]
+fn what_a_killed_process_left_is_written_again_before_anybody_hears_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = signer(folder.path());
+    let cosigner = open(&signer, &[&other(7)]).unwrap();
+    let request = honest(&NaiveTree::of_vectors(), 0, 5);
+    let cosigned = cosign(&cosigner, &request, NOW_S).unwrap();
+    drop(cosigner);
+    let path = signer.folder().join("witness.seen");
+    let file = || std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
+    let (text, before) = (std::fs::read(&path).unwrap(), file());
+    let next = open(&signer, &[&other(7)]).unwrap();
+    assert_ne!(file(), before);
+    assert_eq!(std::fs::read(&path).unwrap(), text);
+    assert_eq!(next.seen(OTHER).unwrap(), Some(cosigned));
+}
+
+#[test]
 fn a_time_is_never_zero() {
     let folder = tempfile::tempdir().unwrap();
     let signer = signer(folder.path());
