@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -233,6 +233,14 @@ fn torchwood(folder: &Path, log: &str, witness: &str, url: &str) -> Result<u64, 
     }
 }
 
+/// The one file of this name, one folder further down.
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path().join(name));
+    let found = paths.into_iter().find(|path| path.is_file());
+    found.expect("there is such a file")
+}
+
 /// Where a witness shows what it has seen of a log.
 fn seen_url(witness: &str, origin: &str) -> String {
     let url = witness.split(' ').nth(1).expect("key and address");
@@ -257,7 +265,7 @@ fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_to
     let as_witness = |service: &Service| service.witness().to_owned();
     let of_alpha = as_witness(&alpha.serve(&["--witness-log", &keys[1]]));
     // Beta comes first and finds nobody; alpha, with the key that it had, is found later.
-    let two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
+    let mut two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
     let of_beta = as_witness(&two);
     let options = ["--witness-log", &keys[1], "--witness", &of_beta];
     let mut one = alpha.serve(&options);
@@ -286,6 +294,21 @@ fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_to
         let told = format!("note: witness of {others} (3 records, ");
         assert!(health.contains(&told), "{health}");
     }
+    // What a witness has cosigned survives its death, and it does not begin anew without it.
+    two.kill_9();
+    let seen = find(&second.path().join("sign"), "witness.seen");
+    let aside = second.path().join("aside");
+    fs::rename(&seen, &aside).expect("the file can be moved");
+    let lost = beta.place.run(["serve", "--sign-dir", "sign"]);
+    let lost = lost.args(["--listen", &beta.address, "--admin", "127.0.0.1:0"]);
+    let lost = lost.args(["--witness-log", &keys[0]]).wait();
+    assert_eq!(lost.code, 1, "{}", lost.err());
+    let restore = "restore the newest copy of --sign-dir";
+    assert!(lost.err().contains(restore), "{}", lost.err());
+    fs::rename(&aside, &seen).expect("the file can be moved");
+    let two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
+    let health = http::get(&format!("{}/healthz", two.url())).text();
+    assert!(health.contains("witness of alpha (3 records, "), "{health}");
     assert_eq!(one.stop(), 0);
     let copy_of_alpha = third.path().join("place");
     fs::create_dir(&copy_of_alpha).expect("the folder takes folders");
