@@ -21,7 +21,7 @@ use crate::{
     modzip::{self, Archive},
     receipt::Receipt,
     relay, spec,
-    tlog::{self, OfflineProof, VerifierKey},
+    tlog::{self, OfflineProof, VerifierKey, judge, witness::AddCheckpoint},
     toolchain::{UnpackError, unpack},
 };
 
@@ -32,7 +32,7 @@ pub const INPUT_BYTES_MAX: usize = 64 * 1024;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("wire", wire),
     ("policy", policy),
     ("gate", gate),
@@ -40,6 +40,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("request", request),
     ("connection", connection),
     ("receipt", receipt),
+    ("witness", witness),
 ];
 
 thread_local! {
@@ -309,6 +310,29 @@ pub fn receipt(data: &[u8]) {
         if let Ok(proved) = Receipt::parse(text).and_then(|receipt| receipt.check(&policy)) {
             assert_eq!(spec::hex(&proved.companion.sha256), PROVED);
         }
+    }
+}
+
+/// Key of the log whose heads of 5 and 9 records are in the corpus.
+const WITNESSED: &str = "log.example.org+4c9bf558+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+
+/// Requests to a witness. What opens is one of the heads that the log of the corpus has signed, and
+/// it is cosigned with nothing but the log's own line.
+pub fn witness(data: &[u8]) {
+    if let Ok(request) = AddCheckpoint::parse(data) {
+        assert_eq!(request.to_string().as_bytes(), data);
+    }
+    let logs = [VerifierKey::parse(WITNESSED).expect("the key of the corpus")];
+    if let Ok(offered) = judge::open(data, &logs) {
+        assert!([5, 9].contains(&offered.tree.size));
+        let note = tlog::Note::parse(offered.checkpoint.as_bytes()).expect("it was verified");
+        assert_eq!(note.signatures().len(), 1);
+        assert_eq!(note.verify(&logs[0]), Ok(offered.text.as_str()));
+        let other = tlog::Tree {
+            size: 3,
+            root: tlog::empty_root(),
+        };
+        assert!(offered.follows(&other).is_err());
     }
 }
 

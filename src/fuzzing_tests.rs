@@ -84,3 +84,11 @@ fn the_corpus_has_a_receipt_that_proves_its_binary() {
     let policy = include_bytes!("../fuzz/corpus/receipt/policy");
     assert_eq!(tlog::Policy::parse(policy).unwrap().quorum(), Some("both"));
 }
+
+#[test]
+fn the_corpus_has_a_head_that_a_witness_opens() {
+    let logs = [VerifierKey::parse(WITNESSED).unwrap()];
+    let body = include_bytes!("../fuzz/corpus/witness/next");
+    let offered = judge::open(body, &logs).unwrap();
+    assert_eq!(offered.tree.size, 9);
+}
