@@ -3,12 +3,18 @@
 //! Called by [`super::serve`] once its own log is open. Must never begin a new memory in the place
 //! of a lost one.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
-use super::{Stop, print, say};
+use tokio::sync::watch;
+
+use super::{Stop, print, say, serve::tokio_listener};
 use crate::{
     log::{RemoteSigner, SignError},
-    serve::cosign::{Cosigning, PREFIX},
+    serve::cosign::{Cosigning, PREFIX, answer_early},
     tlog::{VerifierKey, WitnessKey},
 };
 
@@ -53,6 +59,29 @@ impl Witness {
         say("the next line is for the other log: its operator gives it to `serve --witness`");
         print(format_args!("{} {base}{PREFIX}", self.key))
     }
+}
+
+/// Does `work`, and answers other logs meanwhile on a copy of the public socket. What is being
+/// answered when it is done is finished beside the service.
+///
+/// # Errors
+/// When there are no more descriptors.
+pub(super) async fn answering<T>(
+    witness: Option<&Witness>,
+    public: &TcpListener,
+    work: impl Future<Output = T>,
+) -> Result<T, Stop> {
+    let Some(witness) = witness else {
+        return Ok(work.await);
+    };
+    let copy = public.try_clone().and_then(tokio_listener);
+    let copy = copy.map_err(|error| Stop::chain(Stop::FAILED, &error))?;
+    let (stop, stopped) = watch::channel(false);
+    let cosigning = Arc::clone(&witness.cosigning);
+    let _ends_itself = tokio::spawn(answer_early(copy, cosigning, stopped));
+    let done = work.await;
+    stop.send_replace(true);
+    Ok(done)
 }
 
 /// Parses the verifier key of another log.

@@ -256,10 +256,10 @@ impl Serve {
         let config = LogConfig::of(&ready.data);
         let database = config.database.clone();
         let signer = Log::connect(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
-        let known = signer.clone().map(|signer| signer as _);
-        let log = Log::open(&config, known).map_err(|e| failed(&e))?;
+        let log = Log::open(&config, signer.clone().map(|one| one as _)).map_err(|e| failed(&e))?;
         let witness = cosign::Witness::open(&self.witness_log, signer)?;
-        let client = self.compare(&log, &engine).await;
+        let comparing = self.compare(&log, &engine);
+        let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let listeners = Listeners {
             public: tokio_listener(ready.public).map_err(|error| failed(&error))?,
@@ -354,7 +354,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
     })
 }
 
-fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+pub(super) fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
 }

@@ -16,18 +16,24 @@ use std::{
 };
 
 use axum::{
+    Router,
     body::{Body, to_bytes},
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::Response,
+    routing::get,
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 
 use super::{
     answer,
-    answer::{NO_STORE, Refusal},
-    app::App,
-    guard,
+    answer::{Accept, NO_STORE, Refusal},
+    guard, listen,
+    metrics::Metrics,
     tlog::{HEAD_CACHE, note},
     words,
 };
@@ -192,21 +198,55 @@ impl Cosigning {
     }
 }
 
+/// The witness of this instance, if it is one.
+type Ours = Option<Arc<Cosigning>>;
+
+/// The addresses of a witness.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(ours: Ours) -> Router<S> {
+    let route = get(show).post(add);
+    Router::new()
+        .route("/witness/{*path}", route)
+        .with_state(ours)
+}
+
+/// The addresses of a witness on an instance that does nothing else yet.
+pub(super) fn early(cosigning: Arc<Cosigning>) -> Router {
+    let starting = || async { Refusal::busy("the service is starting") };
+    let plain = async |request: Request, next: Next| {
+        // Programs ask here, and all that can be asked for is public.
+        answer::negotiate(next.run(request).await, Accept::Text)
+    };
+    routes(Some(cosigning))
+        .fallback(starting)
+        .layer(middleware::from_fn(plain))
+}
+
+/// Answers as a witness until `stop` becomes true. Of two instances that are each other's witness
+/// and start at the same moment, each asks the other one before it takes entries.
+pub async fn answer_early(
+    listener: TcpListener,
+    cosigning: Arc<Cosigning>,
+    stop: watch::Receiver<bool>,
+) {
+    let metrics = Arc::new(Metrics::default()); // the service counts from its start
+    listen::accept(listener, early(cosigning), metrics, stop).await;
+}
+
 /// `POST /witness/add-checkpoint`
-pub(super) async fn add(
-    State(app): State<Arc<App>>,
+async fn add(
+    State(ours): State<Ours>,
     headers: HeaderMap,
     uri: Uri,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let cosigning = witness(&app)?;
+    let cosigning = witness(&ours)?;
     if uri.path().strip_prefix(PREFIX) != Some("add-checkpoint") {
         return Err(nothing_here());
     }
     // A page of another site could do no harm here, but it has no business either. Programs name
     // no origin.
     if !guard::may_wait(&headers) {
-        app.metrics.origins_refused.fetch_add(1, Relaxed);
+        cosigning.denied.fetch_add(1, Relaxed);
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "other_origin",
@@ -214,7 +254,7 @@ pub(super) async fn add(
             "ask with a program of the log",
         ));
     }
-    let answer = judged(&app, cosigning, body).await;
+    let answer = judged(cosigning, body).await;
     if answer.is_err()
         || answer
             .as_ref()
@@ -225,7 +265,7 @@ pub(super) async fn add(
     answer
 }
 
-async fn judged(app: &App, cosigning: &Arc<Cosigning>, body: Body) -> Result<Response, Refusal> {
+async fn judged(cosigning: &Arc<Cosigning>, body: Body) -> Result<Response, Refusal> {
     let read = to_bytes(body, REQUEST_BYTES_MAX);
     let Ok(Ok(bytes)) = tokio::time::timeout(BODY_TIMEOUT, read).await else {
         return denied(Denied::Malformed);
@@ -235,7 +275,6 @@ async fn judged(app: &App, cosigning: &Arc<Cosigning>, body: Body) -> Result<Res
         Err(why) => return denied(why),
     };
     let Ok(_place) = cosigning.places.try_acquire() else {
-        app.metrics.busy.fetch_add(1, Relaxed);
         return Err(Refusal::busy("too many heads are being cosigned"));
     };
     // What could be opened is text.
@@ -285,8 +324,8 @@ fn denied(why: Denied) -> Result<Response, Refusal> {
 }
 
 /// `GET /witness/<SHA-256 of the origin>/checkpoint`
-pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
-    let cosigning = witness(&app)?;
+async fn show(State(ours): State<Ours>, uri: Uri) -> Result<Response, Refusal> {
+    let cosigning = witness(&ours)?;
     let path = uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let id = path.strip_suffix("/checkpoint").ok_or_else(nothing_here)?;
     let seen = cosigning.seen();
@@ -298,9 +337,9 @@ pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
     ))
 }
 
-fn witness(app: &App) -> Result<&Arc<Cosigning>, Refusal> {
+fn witness(ours: &Ours) -> Result<&Arc<Cosigning>, Refusal> {
     let none = || Refusal::not_found("this instance is no witness of other logs");
-    app.cosigning.as_ref().ok_or_else(none)
+    ours.as_ref().ok_or_else(none)
 }
 
 fn nothing_here() -> Refusal {

@@ -55,7 +55,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         )
         .route("/healthz", get(healthz))
         .route("/tlog/{*path}", get(tlog::show))
-        .route("/witness/{*path}", get(cosign::show).post(cosign::add))
+        .merge(cosign::routes(app.cosigning.clone()))
         .route("/api/v1/builds/{*key}", get(api_build))
         .route("/api/v1/records/events", get(records::events))
         .fallback(builds::show)

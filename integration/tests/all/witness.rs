@@ -265,7 +265,8 @@ fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_to
     let as_witness = |service: &Service| service.witness().to_owned();
     let of_alpha = as_witness(&alpha.serve(&["--witness-log", &keys[1]]));
     // Beta comes first and finds nobody; alpha, with the key that it had, is found later.
-    let mut two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
+    let of_two = ["--witness-log", &keys[0], "--witness", &of_alpha];
+    let mut two = beta.serve(&of_two);
     let of_beta = as_witness(&two);
     let options = ["--witness-log", &keys[1], "--witness", &of_beta];
     let mut one = alpha.serve(&options);
@@ -306,7 +307,7 @@ fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_to
     let restore = "restore the newest copy of --sign-dir";
     assert!(lost.err().contains(restore), "{}", lost.err());
     fs::rename(&aside, &seen).expect("the file can be moved");
-    let two = beta.serve(&["--witness-log", &keys[0], "--witness", &of_alpha]);
+    let mut two = beta.serve(&of_two);
     let health = http::get(&format!("{}/healthz", two.url())).text();
     assert!(health.contains("witness of alpha (3 records, "), "{health}");
     assert_eq!(one.stop(), 0);
@@ -315,7 +316,17 @@ fn two_instances_are_witnesses_of_each_other_and_a_fork_of_one_is_refused_and_to
     for name in ["data", "sign"] {
         copy(&first.path().join(name), &copy_of_alpha.join(name));
     }
-    let mut one = alpha.serve(&options);
+    // Both at the same moment, as after a power cut: each hears of the other before it goes on.
+    assert_eq!(two.stop(), 0);
+    let (mut one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| alpha.serve(&options));
+        let two = beta.serve(&of_two);
+        (one.join().expect("alpha starts"), two)
+    });
+    for service in [&one, &two] {
+        let trace = service.trace();
+        assert!(!trace.contains("nothing came in"), "{trace}");
+    }
     one.builds("ex.example/many20");
     assert_eq!(size(&cosigned_by(&one, "beta/witness")), "5");
     assert_eq!(one.stop(), 0);

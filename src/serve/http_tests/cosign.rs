@@ -216,6 +216,7 @@ async fn the_addresses_are_no_modules_and_a_page_of_another_site_gets_nothing() 
         assert!(answer.text().starts_with("other_origin: "));
     }
     assert_eq!(site.get(&seen_path()).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(site.app.cosigning.as_ref().unwrap().denials(), 2);
     for path in [
         "/witness/",
         "/witness/x",
@@ -238,6 +239,28 @@ async fn the_addresses_are_no_modules_and_a_page_of_another_site_gets_nothing() 
         assert!(answer.text().contains("no witness of other logs"));
     }
     assert_eq!(site.started(), 0);
+}
+
+#[tokio::test]
+async fn an_instance_that_starts_is_a_witness_already_and_nothing_else() {
+    let (mut site, key, _signer) = witness().await;
+    let cosigning = site.app.cosigning.clone().unwrap();
+    let (app, tree) = (site.router.clone(), NaiveTree::of_vectors().tree(5));
+    site.router = super::super::cosign::early(cosigning);
+    let added = site.add(body(&other(7), &tree, 0, vec![])).await;
+    assert_eq!(added.status, StatusCode::OK, "{}", added.text());
+    for path in ["/", "/healthz", "/tlog/checkpoint", &format!("/{KEY}")] {
+        let early = site.browse(path).await;
+        assert_eq!(early.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(early.header("retry-after"), "30");
+        assert!(early.text().starts_with("busy: the service is starting"));
+    }
+    let denied = site.add("").await;
+    assert_eq!(denied.status, StatusCode::BAD_REQUEST);
+    site.router = app;
+    let seen = site.get(&seen_path()).await;
+    let note = Note::parse(&seen.body).unwrap();
+    assert!(matches!(key.cosigned(&note), Ok(Some(_))));
 }
 
 #[tokio::test]
