@@ -66,7 +66,7 @@
 //! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor have a fork of another log cosigned; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
-//! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have true heads cosigned as fast as the disk takes them |
+//! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have 20 true heads cosigned in a second |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
 //! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
 //!

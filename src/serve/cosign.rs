@@ -26,7 +26,7 @@ use axum::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Mutex as Place, OwnedMutexGuard, oneshot, watch},
 };
 
 use super::{
@@ -52,8 +52,10 @@ use crate::{
 
 /// Where it answers, on the public side.
 pub const PREFIX: &str = "/witness/";
-/// Heads that are cosigned or wait for it at a time: the log's own heads are signed in between.
-const PLACES: usize = 4;
+/// How long a request waits for others of its log, which are answered one after the other.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shortest time between two heads of one log: each costs a write of the role that signs our own.
+const GAP: Duration = Duration::from_millis(50);
 /// How long a request may take to come in.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -65,7 +67,8 @@ pub struct Cosigning {
     seen: Mutex<BTreeMap<String, Cosigned>>,
     /// Logs that have shown another head of the size that was cosigned: their own two signatures.
     forks: Mutex<BTreeMap<String, u64>>,
-    places: Semaphore,
+    /// One for each log, so that a log is in nobody's way but its own.
+    places: BTreeMap<String, Arc<Place<()>>>,
     denied: AtomicU64,
 }
 
@@ -102,12 +105,13 @@ impl Cosigning {
                 seen.insert(log_id(log.name()), cosigned);
             }
         }
+        let place = |log: &VerifierKey| (log.name().to_owned(), Arc::default());
         Ok(Self {
+            places: logs.iter().map(place).collect(),
             logs,
             cosigner,
             seen: Mutex::new(seen),
             forks: Mutex::default(),
-            places: Semaphore::new(PLACES),
             denied: AtomicU64::new(0),
         })
     }
@@ -160,20 +164,43 @@ impl Cosigning {
         [heads].into_iter().chain(forks).collect()
     }
 
-    /// Cosigns, somewhere where it may block.
-    async fn cosign(self: &Arc<Self>, body: String) -> Result<Cosigned, CosignError> {
+    /// The place of a log, once those before it were answered.
+    async fn place(&self, origin: &str) -> Option<OwnedMutexGuard<()>> {
+        let place = Arc::clone(self.places.get(origin)?);
+        tokio::time::timeout(PLACE_TIMEOUT, place.lock_owned())
+            .await
+            .ok()
+    }
+
+    /// Cosigns in a task of its own: an asker who goes away changes neither order nor memory.
+    async fn cosign(
+        self: &Arc<Self>,
+        body: String,
+        place: OwnedMutexGuard<()>,
+    ) -> Result<Cosigned, CosignError> {
         let this = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || this.cosigner.cosign(&body)).await;
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let result = this.ask(body).await;
+            let good = result.is_ok();
+            let _gone = answer.send(result);
+            if good {
+                tokio::time::sleep(GAP).await;
+            }
+            drop(place);
+        });
+        answered
+            .await
+            .unwrap_or_else(|error| Err(SignError::Io(Box::new(error)).into()))
+    }
+
+    /// Asks where it may block, and keeps the answer for monitors.
+    async fn ask(&self, body: String) -> Result<Cosigned, CosignError> {
+        let cosigner = Arc::clone(&self.cosigner);
+        let done = tokio::task::spawn_blocking(move || cosigner.cosign(&body)).await;
         let cosigned = done.unwrap_or_else(|error| Err(SignError::Io(Box::new(error)).into()))?;
-        let mut seen = self.seen();
-        let last = seen
-            .entry(log_id(&cosigned.origin))
-            .or_insert_with(|| cosigned.clone());
-        // Two answers may come here in another order than they were made in.
-        if (last.size, last.time_s) < (cosigned.size, cosigned.time_s) {
-            *last = cosigned.clone();
-        }
-        drop(seen);
+        let id = log_id(&cosigned.origin);
+        self.seen().insert(id, cosigned.clone());
         Ok(cosigned)
     }
 
@@ -274,12 +301,14 @@ async fn judged(cosigning: &Arc<Cosigning>, body: Body) -> Result<Response, Refu
         Ok(offered) => offered,
         Err(why) => return denied(why),
     };
-    let Ok(_place) = cosigning.places.try_acquire() else {
-        return Err(Refusal::busy("too many heads are being cosigned"));
+    let Some(place) = cosigning.place(offered.log.name()).await else {
+        return Err(Refusal::busy(
+            "too many heads of this log wait to be cosigned",
+        ));
     };
     // What could be opened is text.
     let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
-    match cosigning.cosign(text).await {
+    match cosigning.cosign(text, place).await {
         Ok(cosigned) => Ok(note(cosigned.line, NO_STORE)),
         Err(CosignError::Denied(why)) => {
             if why == Denied::Inconsistent {
