@@ -107,6 +107,7 @@ impl LocalSigner {
         let lock = File::create(folder.join("lock")).map_err(io)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, _)| SignError::Locked)?;
+        durable::remove_leftovers(&folder).map_err(io)?;
         let last = Sector::open(&folder.join("last")).map_err(io)?;
         let last = Memory::recall(last.ok_or_else(|| lost("last"))?)?;
         Ok(Some(Self {
@@ -189,7 +190,7 @@ impl Memory {
         Ok(Self {
             file,
             tree,
-            durable: true,
+            durable: false, // written by a process that was killed, perhaps, before its sync
         })
     }
 
