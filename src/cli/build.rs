@@ -209,7 +209,7 @@ fn statement(key: &BuildKey, built: &Built) -> Result<Vec<u8>, Stop> {
         builder: Builder::Local,
         finished_ms: SystemClock.now_ms(),
     };
-    provenance::statement(key, built, run).map_err(|error| Stop::chain(Stop::FAILED, &error))
+    provenance::statement(key, built, run, &[]).map_err(|error| Stop::chain(Stop::FAILED, &error))
 }
 
 /// Where the statement on a binary goes: `FILE.provenance.json`.

@@ -8,6 +8,7 @@
 //! can never be written again.
 
 mod claims;
+pub mod observation;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::VerifyingKey;
@@ -74,8 +75,29 @@ impl Builder<'_> {
     }
 }
 
-/// The statement on a finished build, as bytes to sign and store.
-pub fn statement(key: &BuildKey, built: &Built, run: Run<'_>) -> Result<Vec<u8>, NoDirHash> {
+/// What somebody else said about the same build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Who, by the name that the operator gave.
+    pub verifier: String,
+    /// Whether it has the same bits.
+    pub agrees: bool,
+    /// Media type of `content`.
+    pub media_type: &'static str,
+    /// The words, as signed: [`observation::OBSERVATION_BYTES_MAX`] bytes at most.
+    pub content: Vec<u8>,
+}
+
+/// The statement on a finished build, with what others said about it, as bytes to sign and store.
+///
+/// # Errors
+/// A hash of the build has not the form that it must have.
+pub fn statement(
+    key: &BuildKey,
+    built: &Built,
+    run: Run<'_>,
+    seen: &[Seen],
+) -> Result<Vec<u8>, NoDirHash> {
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{
@@ -85,7 +107,7 @@ pub fn statement(key: &BuildKey, built: &Built, run: Run<'_>) -> Result<Vec<u8>,
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": definition(key, built)?,
-            "runDetails": details(built, run),
+            "runDetails": details(built, run, seen),
         },
     });
     Ok(statement.to_string().into_bytes())
@@ -164,7 +186,7 @@ fn dependency(name: &str, h1: &str) -> Result<Value, NoDirHash> {
 }
 
 /// What may differ between two runs that give the same bits.
-fn details(built: &Built, run: Run<'_>) -> Value {
+fn details(built: &Built, run: Run<'_>, seen: &[Seen]) -> Value {
     let took_ms: u64 = built.timings_ms.iter().map(|(_, ms)| ms).sum();
     let CellSummary {
         in_force,
@@ -174,6 +196,27 @@ fn details(built: &Built, run: Run<'_>) -> Value {
         memory_peak_bytes,
         ..
     } = &built.cell;
+    let report = json!({
+        "name": "cell-report",
+        "annotations": {
+            "in_force": in_force,
+            "not_in_force": not_in_force,
+            "ending": ending,
+            "cpu_ms": cpu_ms,
+            "memory_peak_bytes": memory_peak_bytes,
+            "warnings": built.warnings,
+        },
+    });
+    // Descriptors of resources, as in-toto has them: what others said is kept word for word.
+    let others = seen.iter().map(|seen| {
+        json!({
+            "name": "observation",
+            "mediaType": seen.media_type,
+            "content": STANDARD.encode(&seen.content),
+            "annotations": { "verifier": seen.verifier, "agrees": seen.agrees },
+        })
+    });
+    let byproducts: Vec<Value> = [report].into_iter().chain(others).collect();
     json!({
         "builder": {
             "id": run.builder.id(),
@@ -183,17 +226,7 @@ fn details(built: &Built, run: Run<'_>) -> Value {
             "startedOn": rfc3339(run.finished_ms.saturating_sub(took_ms)),
             "finishedOn": rfc3339(run.finished_ms),
         },
-        "byproducts": [{
-            "name": "cell-report",
-            "annotations": {
-                "in_force": in_force,
-                "not_in_force": not_in_force,
-                "ending": ending,
-                "cpu_ms": cpu_ms,
-                "memory_peak_bytes": memory_peak_bytes,
-                "warnings": built.warnings,
-            },
-        }],
+        "byproducts": byproducts,
     })
 }
 
@@ -290,12 +323,12 @@ pub(crate) fn rfc3339(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::build::Phase;
     use ed25519_dalek::Signer as _;
 
-    fn key() -> BuildKey {
+    pub(super) fn key() -> BuildKey {
         BuildKey::parse("filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.26.8/").unwrap()
     }
 
@@ -303,7 +336,7 @@ mod tests {
         format!("h1:{}", STANDARD.encode([byte; 32]))
     }
 
-    fn built() -> Built {
+    pub(super) fn built() -> Built {
         let module = |path: &str, h1: Option<String>| ModuleHash {
             path: path.to_owned(),
             version: "v1.0.0".to_owned(),
@@ -333,7 +366,7 @@ mod tests {
             builder: Builder::Instance("build.example.org"),
             finished_ms,
         };
-        serde_json::from_slice(&statement(&key(), built, run).unwrap()).unwrap()
+        serde_json::from_slice(&statement(&key(), built, run, &[]).unwrap()).unwrap()
     }
 
     #[test]
@@ -400,6 +433,31 @@ mod tests {
     }
 
     #[test]
+    fn what_others_said_stands_beside_the_report_of_the_cell_word_for_word() {
+        let run = Run {
+            builder: Builder::Local,
+            finished_ms: 0,
+        };
+        let seen = Seen {
+            verifier: "peer".to_owned(),
+            agrees: true,
+            media_type: observation::ENVELOPE_TYPE,
+            content: b"signed".to_vec(),
+        };
+        let text = statement(&key(), &built(), run, &[seen]).unwrap();
+        let all: Value = serde_json::from_slice(&text).unwrap();
+        let list = &all["predicate"]["runDetails"]["byproducts"];
+        assert_eq!(list[0]["name"], "cell-report");
+        assert_eq!(list[1]["content"], STANDARD.encode("signed"));
+        assert_eq!(list[1]["annotations"]["verifier"], "peer");
+        assert!(Claims::parse(&text).is_ok());
+        let alone = parsed(&built(), 0);
+        let byproducts = &alone["predicate"]["runDetails"]["byproducts"];
+        assert_eq!(byproducts.as_array().unwrap().len(), 1);
+        assert_eq!(byproducts[0], list[0]);
+    }
+
+    #[test]
     fn builders_have_an_address_or_are_nobodys() {
         for (builder, id) in [
             (
@@ -419,7 +477,7 @@ mod tests {
             builder: Builder::Local,
             finished_ms: 1_795_253_099_000,
         };
-        let text = statement(&key(), &built(), run).unwrap();
+        let text = statement(&key(), &built(), run, &[]).unwrap();
         let claims = Claims::parse(&text).unwrap();
         assert_eq!(
             (&*claims.name, claims.sha256),
@@ -459,6 +517,7 @@ mod tests {
                 builder: Builder::Local,
                 finished_ms: 0,
             },
+            &[],
         )
         .unwrap();
         let signature = signing.sign(&pre_authentication(&text)).to_bytes();

@@ -60,7 +60,7 @@ pub(crate) fn statement(key: &BuildKey, sha256: [u8; 32]) -> Vec<u8> {
         builder: Builder::Instance("build.example.org"),
         finished_ms: 1_795_253_099_000,
     };
-    provenance::statement(key, &built, run).unwrap()
+    provenance::statement(key, &built, run, &[]).unwrap()
 }
 
 /// An envelope signed with the key of this seed.

@@ -112,7 +112,7 @@ impl Ledger for Log {
                 builder: Builder::Instance(name),
                 finished_ms,
             };
-            let statement = provenance::statement(key, built, run)
+            let statement = provenance::statement(key, built, run, &[])
                 .map_err(|error| AppendError::Failed(Box::new(error)))?;
             Ok(Self::envelope(self, &statement)?)
         })
