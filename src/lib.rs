@@ -123,4 +123,5 @@ pub mod store;
 pub mod sumdb;
 pub mod tlog;
 pub mod toolchain;
+pub mod verifiers;
 pub mod witness;

@@ -107,8 +107,10 @@ pub struct FetchStart {
     pub goproxy: String,
     /// Verifier key of the checksum database, when it is not the public one.
     pub sumdb: Option<String>,
-    /// Addresses of the log's witnesses: beside proxies, all that `serve` can have asked.
+    /// Addresses of the log's witnesses: beside proxies and verifiers, all that can be asked.
     pub witnesses: Vec<String>,
+    /// Addresses of those who verify its builds.
+    pub verifiers: Vec<String>,
 }
 
 /// First message to `supervise`, from whoever started the program; a `serve` that did not start the
@@ -323,6 +325,7 @@ fn fetch(given: &Given) -> RoleResult {
         goproxy: start.goproxy,
         sumdb: start.sumdb,
         witnesses: start.witnesses,
+        verifiers: start.verifiers,
     };
     crate::fetch::run(control, config)?;
     Ok(())

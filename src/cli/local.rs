@@ -197,6 +197,7 @@ pub(super) fn fetch_start(network: &Network) -> Result<FetchStart, Stop> {
         goproxy,
         sumdb: network.sumdb.clone(),
         witnesses: Vec::new(),
+        verifiers: Vec::new(),
     })
 }
 

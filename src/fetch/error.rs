@@ -82,7 +82,7 @@ pub(super) enum FetchError {
     /// Too large a go.mod.
     #[error(transparent)]
     GoMod(#[from] TooMuch),
-    /// A witness of the log.
+    /// A witness of the log, or a verifier.
     #[error(transparent)]
     Witness(#[from] super::witness::WitnessError),
     /// Our disk.

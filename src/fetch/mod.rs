@@ -18,6 +18,7 @@ mod role;
 mod rounds;
 mod sdk;
 mod session;
+pub mod verifier;
 pub mod wire;
 mod witness;
 

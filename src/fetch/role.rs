@@ -22,6 +22,7 @@ use super::{
     resolve,
     sdk::Sdks,
     session::Session,
+    verifier::Verifiers,
     wire::{Answer, Ask, Member, ModuleHash, Request},
     witness::{WitnessError, Witnesses},
 };
@@ -56,6 +57,8 @@ pub struct FetchConfig {
     pub sumdb: Option<String>,
     /// Addresses of the log's witnesses.
     pub witnesses: Vec<String>,
+    /// Addresses of those who verify builds.
+    pub verifiers: Vec<String>,
 }
 
 /// Why the role cannot work.
@@ -73,8 +76,8 @@ pub enum RoleError {
     /// TLS.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] GetError),
-    /// The addresses of the witnesses.
-    #[error("cannot ask witnesses")]
+    /// The addresses of the witnesses and verifiers.
+    #[error("cannot ask witnesses or verifiers")]
     Witnesses(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The folder or the runtime.
     #[error("cannot start fetching in `{}`", folder.display())]
@@ -129,6 +132,7 @@ pub(super) struct Role {
     locks: Mutex<HashMap<u64, Vec<ModuleHash>>>,
     releases: tokio::sync::Mutex<Option<(Instant, Vec<GoVersion>)>>,
     witnesses: Witnesses,
+    verifiers: Verifiers,
 }
 
 impl Role {
@@ -153,6 +157,7 @@ impl Role {
         let (sessions, locks) = (Mutex::default(), Mutex::default());
         let releases = tokio::sync::Mutex::default();
         let witnesses = Witnesses::new(&config.witnesses)?;
+        let verifiers = Verifiers::new(&config.verifiers)?;
         Ok(Arc::new(Self {
             control,
             modules,
@@ -161,6 +166,7 @@ impl Role {
             locks,
             releases,
             witnesses,
+            verifiers,
         }))
     }
 
@@ -317,6 +323,10 @@ impl Role {
             }
             Ask::Probe => self.probe().await?,
             Ask::Witness { witness, question } => self.witnesses.ask(witness, question).await?,
+            Ask::Verifier { verifier, key } => {
+                let (status, body) = self.verifiers.ask(verifier, &key).await?;
+                Answer::Verifier { status, body }
+            }
             Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

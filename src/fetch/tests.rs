@@ -86,6 +86,7 @@ impl World {
             goproxy: PROXY.to_owned(),
             sumdb: Some(self.database.key.verifier().to_string()),
             witnesses: Vec::new(),
+            verifiers: Vec::new(),
         };
         let control = Arc::new(AsyncChannel::new(theirs).unwrap());
         let role = Role::open(control, proxy, &config).unwrap();

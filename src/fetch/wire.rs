@@ -74,6 +74,13 @@ pub enum Ask {
         /// What.
         question: WitnessAsk,
     },
+    /// Ask a verifier for its observation of a build. Answered by [`Answer::Verifier`].
+    Verifier {
+        /// Its number in the list of the start.
+        verifier: usize,
+        /// The build key.
+        key: String,
+    },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
     /// Try the module proxy and the checksum database.
@@ -204,6 +211,13 @@ pub enum Answer {
         /// Media type; empty when it said none.
         kind: String,
         /// At most [`crate::tlog::witness::ANSWER_BYTES_MAX`] bytes.
+        body: String,
+    },
+    /// What a verifier answered, with any status.
+    Verifier {
+        /// Of HTTP.
+        status: u16,
+        /// At most [`crate::fetch::verifier::ANSWER_BYTES_MAX`] bytes.
         body: String,
     },
     /// Size of the module cache in bytes.

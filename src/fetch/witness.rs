@@ -17,14 +17,14 @@ const TOTAL: Duration = Duration::from_secs(10);
 /// Longest media type that is passed on, in bytes.
 const TYPE_BYTES_MAX: usize = 100;
 
-/// Why a witness was not asked, or did not answer. Holds no address.
+/// Why a witness, or a verifier, was not asked, or did not answer. Holds no address.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WitnessError {
+pub(crate) enum WitnessError {
     /// No such number, or no such question.
-    #[error("there is no such witness, or it cannot be asked this")]
+    #[error("there is nobody of that number, or nobody to be asked this")]
     Unknown,
     /// The start named something else than addresses.
-    #[error("malformed address of a witness")]
+    #[error("malformed address of a witness or verifier")]
     Address,
     /// TLS.
     #[error("cannot set up TLS")]
@@ -33,8 +33,11 @@ pub(super) enum WitnessError {
     #[error("it did not answer: {0}")]
     Silent(String),
     /// An answer that is too long, or no text.
-    #[error("its answer is no text of at most {ANSWER_BYTES_MAX} bytes")]
-    Garbage,
+    #[error("its answer is no text of at most {bytes_max} bytes")]
+    Garbage {
+        /// The limit.
+        bytes_max: usize,
+    },
 }
 
 /// All witnesses.
@@ -99,32 +102,45 @@ fn is_log_id(text: &str) -> bool {
 }
 
 async fn answer(request: RequestBuilder) -> Result<Answer, WitnessError> {
-    let mut response = request.send().await.map_err(|error| silent(&error))?;
+    let mut response = request
+        .send()
+        .await
+        .map_err(|error| silent(&error, TOTAL))?;
     let kind = response.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.get(..TYPE_BYTES_MAX).unwrap_or(kind).to_owned();
     Ok(Answer::Witness {
         status: response.status().as_u16(),
         kind,
-        body: body(&mut response).await?,
+        body: body(&mut response, ANSWER_BYTES_MAX, TOTAL).await?,
     })
 }
 
-async fn body(response: &mut Response) -> Result<String, WitnessError> {
+/// A body that is a text of at most `bytes_max` bytes.
+pub(super) async fn body(
+    response: &mut Response,
+    bytes_max: usize,
+    total: Duration,
+) -> Result<String, WitnessError> {
+    let garbage = || WitnessError::Garbage { bytes_max };
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| silent(&error))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| silent(&error, total))?
+    {
         bytes.extend_from_slice(&chunk);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            return Err(WitnessError::Garbage);
+        if bytes.len() > bytes_max {
+            return Err(garbage());
         }
     }
-    String::from_utf8(bytes).map_err(|_| WitnessError::Garbage)
+    String::from_utf8(bytes).map_err(|_| garbage())
 }
 
 /// The innermost cause; outer ones name the address.
-fn silent(error: &reqwest::Error) -> WitnessError {
+pub(super) fn silent(error: &reqwest::Error, total: Duration) -> WitnessError {
     if error.is_timeout() {
-        return WitnessError::Silent(format!("nothing came in {} s", TOTAL.as_secs()));
+        return WitnessError::Silent(format!("nothing came in {} s", total.as_secs()));
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -74,7 +74,8 @@ impl Witness {
 }
 
 /// A cosignature needs no encryption, an alarm does: whoever can answer for a witness can fence us.
-fn is_address(url: &Url) -> bool {
+/// Verifiers are named by the same rule: what they say is signed, what they are asked is not.
+pub(crate) fn is_address(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());

@@ -1,0 +1,102 @@
+//! The way out to verifiers. Which ones there are was said at the start; a question names one by
+//! its number, so that an asker under an attacker's control reaches nobody else.
+
+use std::time::Duration;
+
+use hotcell_sandbox::wire::MESSAGE_BYTES_MAX;
+use reqwest::{
+    Client, Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+    redirect::Policy,
+};
+
+use super::witness::{WitnessError, body, silent};
+use crate::{
+    provenance::observation::OBSERVATION_BYTES_MAX, spec::BuildKey, verifiers::VERIFIERS_MAX,
+};
+
+/// Longest time of a whole request. A verifier that has to build first says so at once.
+const TOTAL: Duration = Duration::from_secs(15);
+/// Longest answer in bytes: an envelope as a string of JSON, and some words around it.
+pub const ANSWER_BYTES_MAX: usize = OBSERVATION_BYTES_MAX + 2 * 1024;
+// It travels between roles, at worst with each byte written as `\u0000`.
+const _: () = assert!(6 * ANSWER_BYTES_MAX + 1024 < MESSAGE_BYTES_MAX);
+
+/// All verifiers.
+#[derive(Debug, Default)]
+pub struct Verifiers {
+    urls: Vec<Url>,
+    /// Nothing when there are none.
+    client: Option<Client>,
+}
+
+impl Verifiers {
+    /// Takes the addresses of the start.
+    pub(crate) fn new(urls: &[String]) -> Result<Self, WitnessError> {
+        if urls.is_empty() {
+            return Ok(Self::default());
+        }
+        let parsed: Result<Vec<_>, _> = urls.iter().map(|url| Url::parse(url)).collect();
+        let parsed = parsed.map_err(|_| WitnessError::Address)?;
+        if parsed.len() > VERIFIERS_MAX {
+            return Err(WitnessError::Address);
+        }
+        let client = Client::builder()
+            .user_agent(concat!("hotcell/", env!("CARGO_PKG_VERSION")))
+            .timeout(TOTAL)
+            .redirect(Policy::none()) // who answers for a verifier was chosen by a person
+            .referer(false)
+            .no_proxy()
+            .build()
+            .map_err(WitnessError::Tls)?;
+        Ok(Self {
+            urls: parsed,
+            client: Some(client),
+        })
+    }
+
+    /// Asks one for an observation; gives status and body of its answer.
+    pub(crate) async fn ask(
+        &self,
+        verifier: usize,
+        key: &str,
+    ) -> Result<(u16, String), WitnessError> {
+        let (Some(url), Some(client)) = (self.urls.get(verifier), &self.client) else {
+            return Err(WitnessError::Unknown);
+        };
+        let key = BuildKey::parse(key).map_err(|_| WitnessError::Unknown)?;
+        let prefix = url.as_str().trim_end_matches('/');
+        let question = serde_json::json!({ "key": key.to_string() });
+        let request = client
+            .post(format!("{prefix}/api/v1/observations"))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .body(question.to_string());
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| silent(&error, TOTAL))?;
+        let body = body(&mut response, ANSWER_BYTES_MAX, TOTAL).await?;
+        Ok((response.status().as_u16(), body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_asked_but_the_verifiers_of_the_start_and_only_about_builds() {
+        let verifiers = Verifiers::new(&["https://verifier.test/".to_owned()]).unwrap();
+        let key = "example.org/m@v1.0.0/linux-amd64-go1.26.8/";
+        for (verifier, key) in [(1, key), (0, ""), (0, "x"), (0, "../m@v1.0.0/x/")] {
+            let refused = verifiers.ask(verifier, key).await;
+            assert!(matches!(refused, Err(WitnessError::Unknown)), "{key}");
+        }
+        let none = Verifiers::new(&[]).unwrap();
+        let refused = none.ask(0, key).await;
+        assert!(matches!(refused, Err(WitnessError::Unknown)));
+        assert!(Verifiers::new(&["nowhere".to_owned()]).is_err());
+        assert!(Verifiers::new(&vec!["http://a.test".to_owned(); VERIFIERS_MAX + 1]).is_err());
+    }
+}
