@@ -4,7 +4,7 @@
 //! # The way of a build
 //!
 //! ```text
-//! spec → plan → queue → build → gate → store → log → answer
+//! spec → plan → queue → build → gate → store → others → log → answer
 //! ```
 //!
 //! | stage | module | what happens |
@@ -16,6 +16,7 @@
 //! | build | [`build`], [`hotcell_sandbox`] | a cell; the go command in it; the relay as its only peer |
 //! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
 //! | store | [`store`] | durable before anything is promised |
+//! | others | [`verifiers`] | a build is published when enough other instances got the same bits |
 //! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, publish |
 //! | witness | [`witness`], [`serve::cosign`] | others remember each head: an older copy or a fork of this log is fenced; this instance does the same for other logs |
 //! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
@@ -32,7 +33,7 @@
 //! | role | lives | holds | reads bytes from |
 //! |---|---|---|---|
 //! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets; own user | the public, HTTP only |
-//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses |
+//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses, verifiers |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
 //! | `sign` | always, for `serve` | the keys of log and witness, its own last head, the heads of others that it cosigned; own user | `serve`: size, root and a consistency proof; signed heads of other logs |
@@ -50,7 +51,7 @@
 //!  public ── HTTP ──▶ serve ──▶ supervise ──▶ cell (go, compile, asm, link)
 //!                       │           └──────▶ relay ◀── HTTP ──┘  │ one file
 //!                       └─▶ fetch ◀──────────── session ─┘ ◀─────┘
-//!                             └── HTTPS ──▶ module proxy, checksum database, witnesses
+//!                             └── HTTPS ──▶ module proxy, checksum database, witnesses, verifiers
 //! ```
 //!
 //! # Threat model
@@ -67,6 +68,7 @@
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have 20 true heads cosigned in a second |
+//! | verifier, or whoever answers for it | what it says is signed and is of its key and this build; it alone never has anything published | it can refuse and it can lie: below the quorum a build is held back and a person is told |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
 //! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
 //!
@@ -92,6 +94,9 @@
 //!   and whatever `serve` asks for: `sign` verifies, remembers, then cosigns ([`log::sign`]).
 //! - No process of the service but the supervisor starts a program, enters a namespace or reads
 //!   another's memory; those calls end it ([`hotcell_sandbox::privilege`]).
+//! - No instance asks others on behalf of an instance that asks it, and a build that waits for
+//!   others holds no place among the builds: instances that verify each other never wait for each
+//!   other ([`verifiers`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
 //! - Everything that the log serves follows from its leaves and the signed head: our auditor and
 //!   three readers that others have written compute it again ([`audit`],

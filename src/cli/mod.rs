@@ -14,6 +14,7 @@ mod local;
 mod lock;
 mod log;
 mod progress;
+mod quorum;
 mod recover;
 mod selftest;
 mod serve;

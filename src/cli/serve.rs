@@ -20,7 +20,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::{
     Network, Stop,
     cosign::{self, parse_log},
-    disk, local, print, say,
+    disk, local, print,
+    quorum::{self, Verification},
+    say,
     watch::{self, Signals, Watch},
     xdg,
 };
@@ -73,6 +75,8 @@ pub(super) struct Serve {
     /// given again
     #[arg(long, value_name = "VKEY", value_parser = parse_log)]
     witness_log: Vec<VerifierKey>,
+    #[command(flatten)]
+    verification: Verification,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -102,6 +106,7 @@ impl Serve {
         trace();
         check_name(&self.name)?;
         check_witnesses(&self.witness)?;
+        self.verification.check()?;
         let chosen = match &self.policies {
             Some(folder) => local::choose_folder(folder)?,
             None => local::choose_policy(None)?,
@@ -160,6 +165,7 @@ impl Serve {
     ) -> Result<(Roles, Channel), Stop> {
         let mut start = local::fetch_start(network)?;
         start.witnesses = self.witness.iter().map(|one| one.url.to_string()).collect();
+        start.verifiers = self.verification.urls();
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let owner = privilege::is_root().then_some(SERVE_ID);
         roles::prepare(&self.data, owner.map(|_| 0)).map_err(|error| failed(&error))?;
@@ -257,6 +263,8 @@ impl Serve {
         let database = config.database.clone();
         let signer = Log::connect(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
         let log = Log::open(&config, signer.clone().map(|one| one as _)).map_err(|e| failed(&e))?;
+        let own_key = log.statement_key();
+        let quorum = Arc::new(self.verification.quorum(&engine, own_key)?);
         let witness = cosign::Witness::open(&self.witness_log, signer)?;
         let comparing = self.compare(&log, &engine);
         let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;
@@ -277,15 +285,20 @@ impl Serve {
             notes: notes(&engine),
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
+            quorum,
         };
         let key = log.verifier_key().to_string();
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
         let service = opened.map_err(|error| failed(&error))?;
         // Only now it is ready: what a crash left is swept, and every answer can be given.
         print(key)?;
-        print(format_args!("http://{address}/"))?;
+        let url = format!("http://{address}/");
+        print(&url)?;
         if let Some(witness) = &witness {
             witness.announce(behind_tls.then_some(&*self.name), address)?;
+        }
+        if let Some(key) = own_key {
+            say(quorum::offer(&self.name, &key, &url));
         }
         let bytes_max = match self.disk {
             Some(gib) => gib << 30,

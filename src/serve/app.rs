@@ -6,16 +6,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     answer::Refusal, artifacts::Artifacts, catalogue::Catalogue, clock::Clock, cosign::Cosigning,
-    ledger::Ledger, metrics::Metrics, queue::Queue,
+    ledger::Ledger, metrics::Metrics, observations::Observed, queue::Queue,
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
     spec::{BuildKey, GoQuery, ModulePath, PackageQuery, url::BuildQuery},
+    verifiers,
     witness::Board,
 };
 
 /// Requests that wait for a build at the same time; each holds a connection and little else.
 const WAITERS_MAX: usize = 512;
+/// Questions of other instances at the same time; each takes two seconds at most.
+const OBSERVERS_MAX: usize = 128;
 /// Event streams at the same time.
 const STREAMS_MAX: usize = 4_096;
 /// Names that are resolved at the same time; each is a request to the module proxy.
@@ -42,6 +45,10 @@ pub(super) struct App {
     pub(super) witnesses: Arc<Board>,
     /// The witness of other logs, if this instance is one.
     pub(super) cosigning: Option<Arc<Cosigning>>,
+    /// How it stands with those who verify our builds.
+    pub(super) verifiers: Arc<verifiers::Board>,
+    /// Observations that were signed already.
+    pub(super) observed: Observed,
     pub(super) builds_max: usize,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
@@ -52,6 +59,7 @@ pub(super) struct App {
 pub(super) struct Limits {
     waiters: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    observers: Arc<Semaphore>,
     resolvers: Semaphore,
 }
 
@@ -60,6 +68,7 @@ impl Default for Limits {
         Self {
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            observers: Arc::new(Semaphore::new(OBSERVERS_MAX)),
             resolvers: Semaphore::new(RESOLVERS_MAX),
         }
     }
@@ -73,12 +82,18 @@ impl App {
         fixed
             .chain(self.witnesses.notes())
             .chain(cosigning)
+            .chain(self.verifiers.notes())
             .collect()
     }
 
     /// A place among those who wait for a build.
     pub(super) fn waiter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.place(&self.limits.waiters, "too many requests wait for builds")
+    }
+
+    /// A place among the questions of other instances.
+    pub(super) fn observer(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.place(&self.limits.observers, "too many instances ask for builds")
     }
 
     /// A place among the event streams.

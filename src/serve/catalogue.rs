@@ -55,11 +55,17 @@ impl Catalogue {
     pub fn open(path: &Path) -> Result<Self, CatalogueError> {
         let connection = db::open(path)?;
         connection.execute_batch(include_str!("schema.sql"))?;
+        let sql = "SELECT count(*) FROM pragma_table_info('job') WHERE name = 'publish'";
+        if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+            // Made by a version before verifiers, whose jobs were all for the log.
+            let sql = "ALTER TABLE job ADD COLUMN publish INTEGER NOT NULL DEFAULT 1";
+            connection.execute_batch(sql)?;
+        }
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
     /// Runs `work` where it may block.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CatalogueError> + Send + 'static,
     ) -> Result<T, CatalogueError> {
@@ -68,15 +74,21 @@ impl Catalogue {
         task.await.map_err(|_| CatalogueError::Gone)?
     }
 
-    /// Adds a job, or finds the one that is there.
-    pub async fn add_job(&self, key: String, now_ms: u64) -> Result<JobRow, CatalogueError> {
+    /// Adds a job, or finds the one that is there; what is to be published stays so.
+    pub async fn add_job(
+        &self,
+        key: String,
+        now_ms: u64,
+        publish: bool,
+    ) -> Result<JobRow, CatalogueError> {
         self.run(move |db| {
             db.execute(
-                "INSERT INTO job (key, created_ms, interest_ms) VALUES (?1, ?2, ?2)
-                 ON CONFLICT (key) DO UPDATE SET interest_ms = excluded.interest_ms",
-                params![key, now_ms],
+                "INSERT INTO job (key, created_ms, interest_ms, publish) VALUES (?1, ?2, ?2, ?3)
+                 ON CONFLICT (key) DO UPDATE SET interest_ms = excluded.interest_ms,
+                 publish = max(publish, excluded.publish)",
+                params![key, now_ms, publish],
             )?;
-            let sql = "SELECT id, key, created_ms, interest_ms FROM job WHERE key = ?1";
+            let sql = "SELECT id, key, created_ms, interest_ms, publish FROM job WHERE key = ?1";
             Ok(db.query_row(sql, params![key], job_row)?)
         })
         .await
@@ -104,7 +116,7 @@ impl Catalogue {
     /// All jobs in their order.
     pub async fn jobs(&self) -> Result<Vec<JobRow>, CatalogueError> {
         self.run(|db| {
-            let sql = "SELECT id, key, created_ms, interest_ms FROM job ORDER BY id";
+            let sql = "SELECT id, key, created_ms, interest_ms, publish FROM job ORDER BY id";
             let mut query = db.prepare(sql)?;
             let rows = query
                 .query_map([], job_row)?
@@ -325,5 +337,6 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         key: row.get(1)?,
         created_ms: row.get(2)?,
         interest_ms: row.get(3)?,
+        publish: row.get(4)?,
     })
 }

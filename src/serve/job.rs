@@ -13,7 +13,27 @@ use super::{
     catalogue::{FailureRow, JobRow, ResultRow},
     live::Live,
 };
-use crate::spec::BuildKey;
+use crate::{build::Built, spec::BuildKey};
+
+/// What a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Another instance asks for our bits; nothing is published.
+    Observation,
+    /// Somebody wants it in the log.
+    Publication,
+    /// It was an observation, and ends as one.
+    Over,
+}
+
+/// A build of our own, stored and not published.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// What the build said.
+    pub built: Built,
+    /// When it ended.
+    pub built_ms: u64,
+}
 
 /// Where a key stands.
 #[derive(Debug, Clone)]
@@ -35,6 +55,8 @@ pub enum End {
     Built(Box<ResultRow>),
     /// There is no binary.
     Failed(Box<FailureRow>),
+    /// It was built for another instance and kept; nobody wanted it published.
+    Observed,
     /// Nobody was interested any more.
     Dropped,
     /// The service stops; the job waits for the next start.
@@ -56,6 +78,9 @@ pub struct Job {
     pub(super) touched_ms: AtomicU64,
     pub(super) unwanted: Notify,
     pub(super) end: watch::Sender<Option<End>>,
+    purpose: watch::Sender<Purpose>,
+    /// Our bits, as soon as they are stored.
+    pub(super) own: watch::Sender<Option<Arc<Own>>>,
 }
 
 impl Job {
@@ -70,7 +95,53 @@ impl Job {
             touched_ms: AtomicU64::new(row.interest_ms),
             unwanted: Notify::new(),
             end: watch::Sender::new(None),
+            purpose: watch::Sender::new(match row.publish {
+                true => Purpose::Publication,
+                false => Purpose::Observation,
+            }),
+            own: watch::Sender::new(None),
         }
+    }
+
+    /// What it is for.
+    pub(super) fn purpose(&self) -> Purpose {
+        *self.purpose.borrow()
+    }
+
+    /// Has it published, too; says whether it is not too late for that.
+    pub(super) fn publish(&self) -> bool {
+        self.turn(Purpose::Publication);
+        self.purpose() == Purpose::Publication
+    }
+
+    /// Ends it as an observation; says whether it is one.
+    pub(super) fn close(&self) -> bool {
+        self.turn(Purpose::Over);
+        self.purpose() == Purpose::Over
+    }
+
+    /// Only an observation turns into anything else, and once.
+    fn turn(&self, to: Purpose) {
+        self.purpose.send_if_modified(|purpose| {
+            let turns = *purpose == Purpose::Observation;
+            if turns {
+                *purpose = to;
+            }
+            turns
+        });
+    }
+
+    /// Waits until somebody wants it published.
+    pub(super) async fn wanted(&self) {
+        let mut purpose = self.purpose.subscribe();
+        let wanted = purpose.wait_for(|purpose| *purpose == Purpose::Publication);
+        let _closed = wanted.await; // the sender lives as long as this job
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn ended(&self) {
+        let mut end = self.end.subscribe();
+        let _closed = end.wait_for(Option::is_some).await;
     }
 
     /// Notes interest; says whether it is time to write it down.

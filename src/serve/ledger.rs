@@ -11,7 +11,7 @@ pub use crate::log::{Found, Health, WithEntry};
 use crate::{
     build::{BoxFuture, Built},
     log::{self, Log},
-    provenance::{self, Builder},
+    provenance::{self, Builder, Seen, observation},
     receipt::Draft,
     spec::{BuildKey, Record},
     tlog::OfflineProof,
@@ -56,8 +56,19 @@ pub struct ReadError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// The log.
 pub trait Ledger: Send + Sync + 'static {
-    /// The DSSE envelope with the provenance of a build, in the form that is stored and hashed.
+    /// The DSSE envelope with the provenance of a build and what verifiers said of it, in the form
+    /// that is stored and hashed.
     fn envelope<'a>(
+        &'a self,
+        key: &'a BuildKey,
+        built: &'a Built,
+        finished_ms: u64,
+        seen: &'a [Seen],
+    ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>>;
+
+    /// The DSSE envelope with our observation of a build, which is in no log. The same build gives
+    /// the same bytes.
+    fn observation<'a>(
         &'a self,
         key: &'a BuildKey,
         built: &'a Built,
@@ -105,16 +116,24 @@ impl Ledger for Log {
         key: &'a BuildKey,
         built: &'a Built,
         finished_ms: u64,
+        seen: &'a [Seen],
     ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>> {
         Box::pin(async move {
-            let name = self.verifier_key().split('+').next().unwrap_or_default();
-            let run = provenance::Run {
-                builder: Builder::Instance(name),
-                finished_ms,
-            };
-            let statement = provenance::statement(key, built, run, &[])
-                .map_err(|error| AppendError::Failed(Box::new(error)))?;
-            Ok(Self::envelope(self, &statement)?)
+            let run = run(self, finished_ms);
+            let statement = provenance::statement(key, built, run, seen);
+            sign(self, statement).await
+        })
+    }
+
+    fn observation<'a>(
+        &'a self,
+        key: &'a BuildKey,
+        built: &'a Built,
+        finished_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>> {
+        Box::pin(async move {
+            let run = run(self, finished_ms);
+            sign(self, observation::observation(key, built, run)).await
         })
     }
 
@@ -173,6 +192,26 @@ impl Ledger for Log {
     fn health(&self) -> Health {
         Self::health(self)
     }
+}
+
+fn run(log: &Log, finished_ms: u64) -> provenance::Run<'_> {
+    let name = Log::verifier_key(log).split('+').next().unwrap_or_default();
+    provenance::Run {
+        builder: Builder::Instance(name),
+        finished_ms,
+    }
+}
+
+/// Has the signer wrap a statement, where waiting for it may block.
+async fn sign(
+    log: &Log,
+    statement: Result<Vec<u8>, provenance::NoDirHash>,
+) -> Result<Vec<u8>, AppendError> {
+    let statement = statement.map_err(|error| AppendError::Failed(Box::new(error)))?;
+    let log = log.clone();
+    let signed = tokio::task::spawn_blocking(move || Log::envelope(&log, &statement)).await;
+    let signed = signed.map_err(|error| AppendError::Failed(Box::new(error)))?;
+    Ok(signed?)
 }
 
 impl From<log::AppendError> for AppendError {

@@ -137,6 +137,14 @@ impl Live {
         }
     }
 
+    /// Notes that the build is done and waits for those who verify it.
+    pub fn verifying(&self) {
+        let data = json!({ "place": 0, "text": words::VERIFYING }).to_string();
+        self.push("queue", data, |snapshot| {
+            words::VERIFYING.clone_into(&mut snapshot.doing);
+        });
+    }
+
     /// Notes the end; `data` is JSON.
     pub fn end(&self, data: String) {
         let rest = std::mem::take(&mut self.lock().partial);

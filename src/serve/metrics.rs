@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::cosign::{Cosigning, Witnessed};
-use crate::witness::board::Standing;
+use crate::{verifiers::board::Standing as Verifier, witness::board::Standing};
 
 /// Most endings counted apart; codes are ours and few, this only bounds a mistake.
 const ENDINGS_MAX: usize = 64;
@@ -50,6 +50,8 @@ pub struct Gauges {
     pub waiting: usize,
     /// Builds that run.
     pub running: usize,
+    /// Builds that wait for verifiers.
+    pub verifying: usize,
     /// Whether the log takes entries.
     pub live: bool,
     /// SDKs, frozen caches and module files that were not what they were.
@@ -85,6 +87,7 @@ impl Metrics {
         gauges: Gauges,
         witnesses: &[Standing],
         cosigning: Option<&Cosigning>,
+        verifiers: &[Verifier],
     ) -> String {
         let mut text = Text::default();
         self.write_builds(&mut text);
@@ -106,6 +109,11 @@ impl Metrics {
         for (name, help, value) in [
             ("jobs_waiting", "Jobs in the queue.", gauges.waiting),
             ("builds_running", "Builds that run now.", gauges.running),
+            (
+                "builds_verifying",
+                "Builds that wait for verifiers.",
+                gauges.verifying,
+            ),
             ("log_live", live, gauges.live.into()),
             ("store_put_away", put_away, gauges.put_away),
         ] {
@@ -123,6 +131,7 @@ impl Metrics {
             );
             text.line(name, "", cosigning.denials());
         }
+        write_verifiers(&mut text, verifiers);
         text.0
     }
 
@@ -232,6 +241,35 @@ fn write_cosigned(text: &mut Text, all: &[Witnessed]) {
     }
 }
 
+/// One line for each verifier; their names are the operator's, and few.
+fn write_verifiers(text: &mut Text, all: &[Verifier]) {
+    type Value = fn(&Verifier) -> u64;
+    let values: [(&str, &str, Value); 3] = [
+        (
+            "verifier_agreed_total",
+            "Builds of which the verifier has the same bits.",
+            |one| one.agreed,
+        ),
+        (
+            "verifier_differed_total",
+            "Builds of which the verifier has other bits: look now.",
+            |one| one.differed,
+        ),
+        (
+            "verifier_silent_total",
+            "Builds about which the verifier said nothing that counts.",
+            |one| one.silent,
+        ),
+    ];
+    for (name, help, value) in values {
+        text.head(name, "counter", help);
+        for one in all {
+            let verifier = name_label(&one.name);
+            text.line(name, &format!("{{verifier=\"{verifier}\"}}"), value(one));
+        }
+    }
+}
+
 /// The name of a key without what would end a label.
 fn name_label(name: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || "-._/:".contains(*c);
@@ -278,6 +316,7 @@ mod tests {
         let gauges = Gauges {
             waiting: 3,
             running: 1,
+            verifying: 4,
             live: true,
             put_away: 2,
         };
@@ -286,7 +325,12 @@ mod tests {
             cosigned: 7,
             ..Standing::default()
         };
-        let text = metrics.text(gauges, &[witness], None);
+        let verifier = Verifier {
+            name: "peer\"".to_owned(),
+            differed: 2,
+            ..Verifier::default()
+        };
+        let text = metrics.text(gauges, &[witness], None, &[verifier]);
         for line in [
             "hotcell_builds_total{ending=\"success\"} 1",
             "hotcell_builds_total{ending=\"bad\"} 1",
@@ -298,6 +342,8 @@ mod tests {
             "hotcell_store_put_away 2",
             "hotcell_witness_cosigned_records{witness=\"w.example/1\"} 7",
             "hotcell_witness_alarm{witness=\"w.example/1\"} 0",
+            "hotcell_builds_verifying 4",
+            "hotcell_verifier_differed_total{verifier=\"peer\"} 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -23,10 +23,12 @@ use self::{
     cosign::Cosigning,
     ledger::Ledger,
     metrics::Metrics,
+    observations::Observed,
     queue::{Parts, Queue, QueueError},
 };
-use crate::{build::Executor, witness::Board};
+use crate::{build::Executor, verifiers::Quorum, witness::Board};
 
+mod admit;
 pub mod agent;
 mod answer;
 mod app;
@@ -40,10 +42,14 @@ mod events;
 pub mod guard;
 mod home;
 mod job;
+mod kept;
 pub mod ledger;
+mod line;
 mod listen;
 pub mod live;
 pub mod metrics;
+mod observations;
+mod own;
 mod pages;
 mod proofs;
 pub mod queue;
@@ -52,8 +58,11 @@ mod router;
 mod rows;
 mod run;
 mod tlog;
+mod verified;
 pub mod words;
 
+#[cfg(test)]
+mod fake_ledger;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
@@ -65,7 +74,7 @@ mod testing;
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// What the service needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServeConfig {
     /// The database, shared with the log.
     pub database: PathBuf,
@@ -86,6 +95,8 @@ pub struct ServeConfig {
     pub witnesses: Arc<Board>,
     /// The witness of other logs, if this instance is one.
     pub cosigning: Option<Arc<Cosigning>>,
+    /// Who must have the same bits before a build is published.
+    pub quorum: Arc<Quorum>,
 }
 
 /// The sockets, open and bound; the caller says their addresses.
@@ -173,6 +184,7 @@ async fn open(
     let catalogue = Catalogue::open(&config.database)?;
     let artifacts = Artifacts::open(&config.artifacts)?;
     let metrics = Arc::new(Metrics::default());
+    let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {
         catalogue: catalogue.clone(),
         artifacts: artifacts.clone(),
@@ -182,6 +194,7 @@ async fn open(
         metrics: Arc::clone(&metrics),
         policy_sha256: config.policy_sha256,
         builds_max: config.builds_max,
+        quorum: config.quorum,
     })
     .await?;
     Ok(App {
@@ -197,6 +210,8 @@ async fn open(
         fixed_notes: config.notes,
         witnesses: config.witnesses,
         cosigning: config.cosigning,
+        verifiers,
+        observed: Observed::default(),
         builds_max: config.builds_max,
         stopping,
         limits: Limits::default(),

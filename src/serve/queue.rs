@@ -2,13 +2,14 @@
 //!
 //! Called by pages, streams and lookups. The rows of the catalogue are the truth, so a restart
 //! resumes what waited; memory holds progress only. Interest lasts [`INTEREST`] and is renewed by
-//! stream, reload or poll. Nothing is dropped in the first [`INTEREST`] after start, because
+//! stream, reload or poll. What becomes a job is decided in [`super::admit`], which of them runs in
+//! [`super::line`]. Nothing is dropped in the first [`INTEREST`] after start, because
 //! whoever waited needs time to come back. The queue never runs the same key twice at once.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,25 +19,21 @@ use tokio::task::AbortHandle;
 use tracing::info;
 
 use crate::{
-    build::{Executor, FailureClass, INTEREST, ending},
+    build::{Executor, INTEREST},
     serve::{
         artifacts::{ArtifactError, Artifacts},
-        catalogue::{Catalogue, CatalogueError, FailureRow, JobRow},
+        catalogue::{Catalogue, CatalogueError, FailureRow},
         clock::Clock,
-        ledger::{Health, Ledger},
+        ledger::Ledger,
         metrics::Metrics,
-        run,
     },
     spec::BuildKey,
+    verifiers::Quorum,
 };
 
-/// Most jobs that wait; a longer line is hours, and an honest refusal is better.
-const WAITING_MAX: usize = 1_000;
 /// How long a failure that is not remembered is given as the answer, so that clients which ask
 /// again at once do not turn us into an amplifier towards the module proxy.
 const RECENT_MS: u64 = 15_000;
-/// Most of those failures kept.
-const RECENT_MAX: usize = 1_000;
 /// Interest is written at most this often per job; less than [`INTEREST`] by far.
 const TOUCH_MS: u64 = 10_000;
 /// How often somebody who waits renews the interest.
@@ -82,9 +79,11 @@ pub struct Parts {
     pub policy_sha256: String,
     /// Builds at a time.
     pub builds_max: usize,
+    /// Who must have the same bits before a build is published.
+    pub quorum: Arc<Quorum>,
 }
 
-pub use super::job::{End, Job, Standing};
+pub use super::job::{End, Job, Own, Standing};
 
 /// The queue; cheap to clone.
 #[derive(Clone)]
@@ -92,19 +91,22 @@ pub struct Queue(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) parts: Parts,
-    started_ms: u64,
+    pub(super) started_ms: u64,
     /// One at a time decides what becomes a job and what is over; held across database calls.
-    admission: tokio::sync::Mutex<()>,
-    jobs: Mutex<Jobs>,
-    stopping: AtomicBool,
+    pub(super) admission: tokio::sync::Mutex<()>,
+    pub(super) jobs: Mutex<Jobs>,
+    pub(super) stopping: AtomicBool,
 }
 
 #[derive(Default)]
-struct Jobs {
-    by_key: HashMap<String, Arc<Job>>,
-    waiting: BTreeMap<u64, Arc<Job>>,
-    running: HashMap<u64, AbortHandle>,
-    recent: HashMap<String, FailureRow>,
+pub(super) struct Jobs {
+    pub(super) by_key: HashMap<String, Arc<Job>>,
+    pub(super) waiting: BTreeMap<u64, Arc<Job>>,
+    pub(super) running: HashMap<u64, AbortHandle>,
+    /// Built, waiting for verifiers: they hold no place among the builds, or two instances that
+    /// verify each other would wait for each other's places.
+    pub(super) verifying: HashMap<u64, AbortHandle>,
+    pub(super) recent: HashMap<String, FailureRow>,
 }
 
 impl Queue {
@@ -143,7 +145,7 @@ impl Queue {
         Ok(Standing::Built(Box::new(row)))
     }
 
-    async fn failure(&self, name: String) -> Result<Standing, QueueError> {
+    pub(super) async fn failure(&self, name: String) -> Result<Standing, QueueError> {
         let now_ms = self.0.parts.clock.now_ms();
         let recent = self.0.lock().recent.get(&name).cloned();
         if let Some(row) = recent.filter(|row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS) {
@@ -156,52 +158,6 @@ impl Queue {
         })
     }
 
-    /// Where `key` stands after it was asked for: what is unknown becomes a job. A result whose
-    /// binary is gone becomes one too when `binary` is wanted.
-    pub async fn ask(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
-        let standing = self.standing(key).await?;
-        if !self.is_missing(&standing, binary).await? {
-            return Ok(standing);
-        }
-        let _one_at_a_time = self.0.admission.lock().await;
-        // It may have begun, or ended, while this request stood in line.
-        let standing = self.standing(key).await?;
-        if !self.is_missing(&standing, binary).await? {
-            return Ok(standing);
-        }
-        if self.0.stopping.load(Relaxed) {
-            return Err(QueueError::Stopping);
-        }
-        if let Health::Fenced { why, .. } = self.0.parts.ledger.health() {
-            return Err(QueueError::Fenced(why));
-        }
-        let waiting = self.waiting();
-        if waiting >= WAITING_MAX {
-            return Err(QueueError::Full(waiting));
-        }
-        let now_ms = self.0.parts.clock.now_ms();
-        let row = self
-            .0
-            .parts
-            .catalogue
-            .add_job(key.to_string(), now_ms)
-            .await?;
-        let job = self.0.enqueue(key.clone(), &row);
-        info!(job.id = row.id, "job {} waits: {key}", row.id);
-        self.0.pump();
-        Ok(Standing::Underway(job))
-    }
-
-    async fn is_missing(&self, standing: &Standing, binary: bool) -> Result<bool, QueueError> {
-        match standing {
-            Standing::Unknown => Ok(true),
-            Standing::Built(row) if binary => {
-                Ok(self.0.parts.artifacts.binary(&row.sha256)?.is_none())
-            }
-            _ => Ok(false),
-        }
-    }
-
     /// As [`Self::ask`], then waits for the end while renewing the interest.
     pub async fn wait(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
         let job = match self.ask(key, binary).await? {
@@ -211,7 +167,7 @@ impl Queue {
         match self.wait_for(&job).await? {
             End::Built(row) => Ok(Standing::Built(row)),
             End::Failed(row) => Ok(Standing::Failed(row)),
-            End::Dropped => Ok(Standing::Unknown),
+            End::Observed | End::Dropped => Ok(Standing::Unknown),
             End::Stopped => Err(QueueError::Stopping),
         }
     }
@@ -279,7 +235,8 @@ impl Queue {
             return Ok(false);
         }
         self.0.lock().recent.remove(&name);
-        catalogue.forget_failure(name).await?;
+        catalogue.forget_failure(name.clone()).await?;
+        catalogue.forget_observation(name).await?;
         Ok(true)
     }
 
@@ -293,6 +250,12 @@ impl Queue {
     #[must_use]
     pub fn running(&self) -> usize {
         self.0.lock().running.len()
+    }
+
+    /// How many builds wait for verifiers.
+    #[must_use]
+    pub fn verifying(&self) -> usize {
+        self.0.lock().verifying.len()
     }
 
     /// Place of a job: 0 runs, 1 is next.
@@ -309,84 +272,11 @@ impl Queue {
     pub fn stop(&self) {
         self.0.stopping.store(true, Relaxed);
         let jobs = self.0.lock();
-        for running in jobs.running.values() {
+        for running in jobs.running.values().chain(jobs.verifying.values()) {
             running.abort();
         }
         for job in jobs.by_key.values() {
             job.end.send_replace(Some(End::Stopped));
-        }
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, name: &str) -> Option<Arc<Job>> {
-        self.lock().by_key.get(name).cloned()
-    }
-
-    fn enqueue(&self, key: BuildKey, row: &JobRow) -> Arc<Job> {
-        let job = Arc::new(Job::new(key, row, self.started_ms));
-        let mut jobs = self.lock();
-        jobs.by_key.insert(row.key.clone(), Arc::clone(&job));
-        jobs.waiting.insert(row.id, Arc::clone(&job));
-        job
-    }
-
-    /// Starts as many jobs as may run, and tells the others their place.
-    pub(super) fn pump(self: &Arc<Self>) {
-        let mut jobs = self.lock();
-        while !self.stopping.load(Relaxed) && jobs.running.len() < self.parts.builds_max.max(1) {
-            let Some((id, job)) = jobs.waiting.pop_first() else {
-                break;
-            };
-            job.live.place(0);
-            // Started under the lock, so that the end of the job finds its handle in place.
-            let task = tokio::spawn(run::job(Arc::clone(self), job));
-            jobs.running.insert(id, task.abort_handle());
-        }
-        for (place, job) in (1..).zip(jobs.waiting.values()) {
-            job.live.place(place);
-        }
-    }
-
-    /// A job is over: what failed and is not remembered in the catalogue is kept for a moment.
-    pub(super) async fn over(self: &Arc<Self>, job: &Job, end: End) {
-        let _one_at_a_time = self.admission.lock().await;
-        if let End::Failed(row) = &end {
-            let mut jobs = self.lock();
-            if jobs.recent.len() < RECENT_MAX {
-                jobs.recent.insert(job.key.to_string(), (**row).clone());
-            }
-        }
-        self.leave(job, end);
-        self.pump();
-    }
-
-    fn leave(&self, job: &Job, end: End) {
-        {
-            let mut jobs = self.lock();
-            jobs.by_key.remove(&job.key.to_string());
-            jobs.waiting.remove(&job.id);
-            jobs.running.remove(&job.id);
-        }
-        job.live.end(run::end_event(&job.key, &end));
-        job.end.send_replace(Some(end));
-    }
-
-    /// A failure of ours, for `over`.
-    pub(super) fn failed(&self, class: FailureClass, code: &str, sentence: String) -> FailureRow {
-        let remedy = match class {
-            FailureClass::Verify => "nothing was logged; the operator has been told",
-            FailureClass::Busy => "try again later",
-            _ => "try again; if it stays, tell the operator",
-        };
-        let failure = ending::failure(code, class, sentence, remedy);
-        FailureRow {
-            failed_ms: self.parts.clock.now_ms(),
-            failure,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
+    admit::Observing,
     artifacts::Artifacts,
+    catalogue::Catalogue,
     ledger::Health,
     queue::{Job, Queue, QueueError, Standing},
     testing::{Bench, HOSTILE, Outcome, fails, key, key_of},
@@ -363,4 +365,62 @@ async fn the_line_has_a_maximum() {
         "joins"
     );
     assert_eq!(bench.executor.resolved.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_database_of_before_verifiers_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hotcell.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE job (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE,
+         created_ms INTEGER NOT NULL, interest_ms INTEGER NOT NULL) STRICT;
+         INSERT INTO job (key, created_ms, interest_ms) VALUES ('k', 1, 2);",
+    )
+    .unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let jobs = Catalogue::open(&path).unwrap().jobs().await.unwrap();
+        assert!(jobs[0].publish, "what waited was for the log");
+    }
+}
+
+#[tokio::test]
+async fn a_job_for_another_instance_stays_one_over_a_restart_until_somebody_wants_it_published() {
+    let bench = Bench::new();
+    bench.executor.go.send_replace(false);
+    let queue = bench.queue(1).await;
+    let Observing::Underway(_) = queue.observe(&key()).await.unwrap() else {
+        panic!("underway")
+    };
+    begun(&bench, &queue, 1).await;
+    queue.stop();
+    assert!(!bench.catalogue.jobs().await.unwrap()[0].publish);
+    let queue = bench.queue(1).await;
+    begun(&bench, &queue, 2).await;
+    let job = ask(&queue, &key()).await;
+    assert!(bench.catalogue.jobs().await.unwrap()[0].publish);
+    bench.executor.go.send_replace(true);
+    job.ended().await;
+    let standing = queue.standing(&key()).await.unwrap();
+    assert!(matches!(standing, Standing::Built(_)), "{standing:?}");
+}
+
+#[tokio::test]
+async fn other_instances_fill_a_part_of_the_line_only() {
+    let bench = Bench::new();
+    bench.executor.go.send_replace(false);
+    let queue = bench.queue(1).await;
+    let mut taken = 0;
+    let refused = loop {
+        match queue.observe(&key_of(taken)).await {
+            Ok(_) => taken += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(
+        matches!(refused, QueueError::Full(_)) && taken < 500,
+        "{taken}"
+    );
+    ask(&queue, &key()).await;
 }

@@ -11,7 +11,7 @@ use axum::{
     },
     middleware,
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,7 @@ use super::{
     builds, cosign, guard, home,
     ledger::Health,
     metrics::Gauges,
+    observations,
     queue::Standing,
     records, tlog,
 };
@@ -58,6 +59,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .merge(cosign::routes(app.cosigning.clone()))
         .route("/api/v1/builds/{*key}", get(api_build))
         .route("/api/v1/records/events", get(records::events))
+        .route("/api/v1/observations", post(observations::show))
         .fallback(builds::show)
         .method_not_allowed_fallback(|| async { builds::not_allowed("GET, HEAD") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -158,6 +160,9 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
     if let Ok(count @ 1..) = mismatches {
         text += &format!("mismatches: {count}\n");
     }
+    if let Ok(count @ 1..) = app.catalogue.disagreements().await {
+        text += &format!("verifiers with other bits: {count}\n");
+    }
     for alarm in &alarms {
         text += &format!("alarm: {alarm}\n");
     }
@@ -177,12 +182,14 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let gauges = Gauges {
         waiting: app.queue.waiting(),
         running: app.queue.running(),
+        verifying: app.queue.verifying(),
         live: app.ledger.health() == Health::Live,
         put_away: app.executor.alarms().len(),
     };
-    let standings = app.witnesses.standings();
+    let (witnesses, verifiers) = (app.witnesses.standings(), app.verifiers.standings());
     let cosigning = app.cosigning.as_deref();
-    let mut response = answer::plain(app.metrics.text(gauges, &standings, cosigning));
+    let text = app.metrics.text(gauges, &witnesses, cosigning, &verifiers);
+    let mut response = answer::plain(text);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     answer::cached(response, NO_STORE)

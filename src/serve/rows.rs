@@ -18,6 +18,8 @@ pub struct JobRow {
     pub created_ms: u64,
     /// When somebody last showed interest.
     pub interest_ms: u64,
+    /// Whether somebody wants it in the log, not only another instance its bits.
+    pub publish: bool,
 }
 
 /// A build that is in the log.
@@ -82,6 +84,7 @@ impl NewResult {
         )?;
         tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
         tx.execute("DELETE FROM failure WHERE key = ?1", params![key])?;
+        tx.execute("DELETE FROM observation WHERE key = ?1", params![key])?;
         Ok(())
     }
 }

@@ -1,29 +1,28 @@
-//! One job from start to end: build, store, log, answer, in this order.
+//! One job from start to end: build, store, verify, log, answer, in this order.
 //!
 //! Called by the queue for each job that may run. A binary is durable before its record is logged,
 //! and the result row is written in the log's own transaction; so a crash anywhere leaves either
-//! a job that runs again or a result that is complete.
+//! a job that runs again or a result that is complete. The verifiers are asked while we build; a
+//! job that another instance asked for ends when its bits are stored.
 
 use std::sync::Arc;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::{
     build::{Built, FailureClass},
+    provenance::Seen,
     serve::{
-        artifacts::{ArtifactError, Staged},
         catalogue::{FailureRow, NewResult, ResultRow},
         ledger::{AppendError, Entry},
-        queue::{End, Inner, Job},
+        own,
+        queue::{End, Inner, Job, Own},
+        verified::Questions,
     },
     spec::{BuildKey, Record, Sum, hex, url},
 };
-
-/// Progress that may wait between the executor and the ring; more is dropped by the executor.
-const PROGRESS_MAX: usize = 256;
 
 /// Runs a job and tells the queue how it ended. A panic or an abort ends this job only.
 pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
@@ -48,6 +47,7 @@ pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
     let ending = match &end {
         End::Built(_) => "success",
         End::Failed(row) => row.failure.code.as_str(),
+        End::Observed => "observed",
         End::Dropped => "dropped",
         End::Stopped => "stopped",
     };
@@ -80,7 +80,7 @@ async fn settle(inner: &Inner, job: &Job, end: End) -> End {
                 .remember_failure(key, policy, (**row).clone())
                 .await
         }
-        End::Failed(_) | End::Dropped => catalogue.remove_job(job.id).await,
+        End::Failed(_) | End::Observed | End::Dropped => catalogue.remove_job(job.id).await,
     };
     if let Err(cause) = done {
         // The row stays; the job runs again at the next start, which is the safe side.
@@ -96,66 +96,43 @@ async fn settle(inner: &Inner, job: &Job, end: End) -> End {
 
 async fn attempt(inner: Arc<Inner>, job: Arc<Job>) -> End {
     let failed = |row: FailureRow| End::Failed(Box::new(row));
-    let staged = inner.parts.artifacts.stage(job.id);
-    let (staged, file) = match staged {
-        Ok(both) => both,
-        Err(cause) => return failed(store_failure(&inner, &job, &cause)),
+    let questions = Questions::begin(&inner, &job).await;
+    let own = match own::get(&inner, &job).await {
+        Ok(own) => own,
+        Err(row) => return failed(row),
     };
-    let (to, mut from) = mpsc::channel(PROGRESS_MAX);
-    let build = inner.parts.executor.build(job.key.clone(), file, to);
-    let show = async {
-        while let Some(progress) = from.recv().await {
-            job.live.progress(&job.key, progress);
-        }
-    };
-    // The executor drops its sender when it is done, so both end.
-    let (built, ()) = tokio::join!(build, show);
-    match built {
-        Ok(built) => publish(&inner, &job, staged, built)
+    let has_room = inner.built(&job, Arc::clone(&own));
+    if job.close() {
+        return End::Observed;
+    }
+    if !has_room {
+        let sentence = "too many builds wait for their verifiers".to_owned();
+        let row = inner.failed(FailureClass::Busy, "verifiers_unavailable", sentence);
+        return failed(row);
+    }
+    if inner.parts.quorum.needed() > 0 {
+        job.live.verifying();
+    }
+    match questions.judge(&inner, &job, &own).await {
+        Ok(seen) => publish(&inner, &job, &own, &seen)
             .await
             .unwrap_or_else(failed),
-        Err(failure) => {
-            if failure.class == FailureClass::Verify {
-                error!(
-                    job.id,
-                    "job {}: {}: {}", job.id, failure.code, failure.sentence
-                );
-            }
-            failed(FailureRow {
-                failed_ms: inner.parts.clock.now_ms(),
-                failure,
-            })
-        }
+        Err(row) => failed(row),
     }
 }
 
-/// Artifact durable, then entry and result in one transaction, then the answer.
-async fn publish(
-    inner: &Inner,
-    job: &Job,
-    staged: Staged,
-    built: Built,
-) -> Result<End, FailureRow> {
-    let artifacts = inner.parts.artifacts.clone();
-    let sha256 = built.sha256;
-    let adopted = tokio::task::spawn_blocking(move || artifacts.adopt(&staged, sha256)).await;
-    match adopted {
-        Ok(Ok(())) => {}
-        Ok(Err(cause)) => return Err(store_failure(inner, job, &cause)),
-        Err(_) => {
-            let sentence = "the binary could not be stored".to_owned();
-            return Err(inner.failed(FailureClass::Internal, "store", sentence));
-        }
-    }
-    let built_ms = inner.parts.clock.now_ms();
+/// Entry and result in one transaction, then the answer. The binary is durable already.
+async fn publish(inner: &Inner, job: &Job, own: &Own, seen: &[Seen]) -> Result<End, FailureRow> {
+    let Own { built, built_ms } = own;
+    let (sha256, built_ms) = (built.sha256, *built_ms);
     let envelope = inner
         .parts
         .ledger
-        .envelope(&job.key, &built, built_ms)
+        .envelope(&job.key, built, built_ms, seen)
         .await;
     let envelope = match envelope {
         Ok(envelope) => envelope,
-        Err(cause) => return Err(append_failure(inner, job, built, cause).await),
+        Err(cause) => return Err(append_failure(inner, job, built.clone(), cause).await),
     };
     let new = NewResult {
         key: job.key.clone(),
@@ -183,14 +160,8 @@ async fn publish(
     };
     match inner.parts.ledger.append(entry).await {
         Ok(log_index) => Ok(End::Built(Box::new(ResultRow { log_index, ..row }))),
-        Err(cause) => Err(append_failure(inner, job, built, cause).await),
+        Err(cause) => Err(append_failure(inner, job, built.clone(), cause).await),
     }
-}
-
-fn store_failure(inner: &Inner, job: &Job, cause: &ArtifactError) -> FailureRow {
-    error!(job.id, "job {}: {}", job.id, chain(cause));
-    let sentence = "the binary could not be stored".to_owned();
-    inner.failed(FailureClass::Internal, "store", sentence)
 }
 
 async fn append_failure(inner: &Inner, job: &Job, built: Built, cause: AppendError) -> FailureRow {
@@ -245,6 +216,10 @@ pub(super) fn end_event(key: &BuildKey, end: &End) -> String {
         }),
         End::Failed(row) => json!({
             "end": "failed", "url": page, "code": row.failure.code, "text": row.failure.sentence,
+        }),
+        End::Observed => json!({
+            "end": "observed", "url": page,
+            "text": "built for another instance; nobody has asked to publish it",
         }),
         End::Dropped => json!({
             "end": "dropped", "url": page, "text": "dropped: nobody was waiting for it",

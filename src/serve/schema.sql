@@ -3,7 +3,8 @@ CREATE TABLE IF NOT EXISTS job (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- the place in the queue follows from it
     key TEXT NOT NULL UNIQUE,             -- log key; identical requests share one job
     created_ms INTEGER NOT NULL,
-    interest_ms INTEGER NOT NULL          -- when somebody last showed interest
+    interest_ms INTEGER NOT NULL,         -- when somebody last showed interest
+    publish INTEGER NOT NULL DEFAULT 1    -- 0: for another instance, which only asks for the bits
 ) STRICT;
 
 -- What was built and is in the log; written in the transaction of the log's entry.
@@ -17,6 +18,28 @@ CREATE TABLE IF NOT EXISTS result (
     built_ms INTEGER NOT NULL,
     built TEXT NOT NULL,                  -- JSON of what the build said
     envelope BLOB NOT NULL                -- DSSE envelope of the provenance
+) STRICT;
+
+-- Builds that are kept and are not in the log: nobody has asked for that yet, or verifiers do not
+-- agree. The binary lies with the others. A row goes when its result comes.
+CREATE TABLE IF NOT EXISTS observation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    policy TEXT NOT NULL,                 -- SHA-256 of the policy file, hex
+    built_ms INTEGER NOT NULL,
+    built TEXT NOT NULL                   -- JSON of what the build said
+) STRICT;
+
+-- What verifiers said of bits that are not ours, with their signatures. A person must look.
+CREATE TABLE IF NOT EXISTS disagreement (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    verifier TEXT NOT NULL,
+    ours BLOB NOT NULL,                   -- SHA-256
+    theirs BLOB NOT NULL,
+    envelope BLOB NOT NULL,               -- as signed
+    seen_ms INTEGER NOT NULL,
+    UNIQUE (key, verifier, ours, theirs)
 ) STRICT;
 
 -- Failures that would repeat; forgotten by a retry, and void under another policy.

@@ -17,7 +17,7 @@ use super::{
     artifacts::Artifacts,
     catalogue::Catalogue,
     clock::Clock,
-    ledger::{AppendError, Entry, Found, Health, Ledger, ReadError},
+    fake_ledger::FakeLedger,
     metrics::Metrics,
     queue::{Parts, Queue},
 };
@@ -28,11 +28,8 @@ use crate::{
     },
     fetch::wire::ModuleHash,
     output::Output,
-    receipt::Draft,
-    spec::{
-        BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery, Record,
-    },
-    tlog::OfflineProof,
+    spec::{BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery},
+    verifiers::Quorum,
 };
 
 /// What a hostile module makes the go command print.
@@ -251,104 +248,6 @@ impl Executor for FakeExecutor {
     }
 }
 
-/// A log in memory that writes the rows as the real one does.
-pub(crate) struct FakeLedger {
-    catalogue: Catalogue,
-    pub(crate) records: Mutex<Vec<Record>>,
-    pub(crate) health: Mutex<Health>,
-    pub(crate) sizes: watch::Sender<u64>,
-}
-
-impl FakeLedger {
-    /// Logs something else for `key`, as if it had been built elsewhere.
-    pub(crate) fn put(&self, record: Record) {
-        self.records.lock().unwrap().push(record);
-    }
-}
-
-impl Ledger for FakeLedger {
-    fn envelope<'a>(
-        &'a self,
-        key: &'a BuildKey,
-        _: &'a Built,
-        _: u64,
-    ) -> BoxFuture<'a, Result<Vec<u8>, AppendError>> {
-        Box::pin(async move { Ok(format!("{{\"{key}\":1}}").into_bytes()) })
-    }
-
-    fn append(&self, entry: Entry) -> BoxFuture<'_, Result<u64, AppendError>> {
-        Box::pin(async move {
-            let mut records = self.records.lock().unwrap();
-            let place = records
-                .iter()
-                .position(|record| record.key == entry.record.key);
-            if let Some(existing) = place.map(|at| &records[at])
-                && *existing != entry.record
-            {
-                return Err(AppendError::Conflict {
-                    existing: existing.text(),
-                });
-            }
-            if place.is_none() {
-                records.push(entry.record.clone());
-            }
-            let index = u64::try_from(place.unwrap_or(records.len() - 1) * 2 + 1).unwrap();
-            self.catalogue
-                .in_transaction(|tx| (entry.with)(tx, index))
-                .map_err(|error| AppendError::Failed(Box::new(error)))?;
-            Ok(index)
-        })
-    }
-
-    fn lookup(&self, key: &BuildKey) -> Result<Option<Found>, ReadError> {
-        let records = self.records.lock().unwrap();
-        let place = records.iter().position(|record| record.key == *key);
-        Ok(place.map(|at| Found {
-            index: u64::try_from(at * 2 + 1).unwrap(),
-            record: records[at].text(),
-            companion: String::new(),
-            note: self.latest().to_string(),
-        }))
-    }
-
-    fn checkpoint(&self) -> Arc<str> {
-        Arc::from("localhost\n3\nhash=\n\n— localhost sig\n")
-    }
-
-    fn latest(&self) -> Arc<str> {
-        Arc::from("go.sum database tree\n3\nhash=\n\n— localhost sig\n")
-    }
-
-    fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok((path == "8/0/000.p/3").then(|| vec![7; 96]))
-    }
-
-    fn proof(&self, _: u64) -> Result<Option<OfflineProof>, ReadError> {
-        Ok(None) // the real log proves, in the tests that ask for proofs
-    }
-
-    fn draft(&self, _: &BuildKey) -> Result<Option<Draft>, ReadError> {
-        Ok(None)
-    }
-
-    fn sizes(&self) -> watch::Receiver<u64> {
-        self.sizes.subscribe()
-    }
-
-    fn leaves(&self, from: u64, to: u64) -> Result<Vec<String>, ReadError> {
-        let to = to.min(*self.sizes.borrow());
-        Ok((from..to).map(|n| format!("leaf {n}\n")).collect())
-    }
-
-    fn verifier_key(&self) -> String {
-        "localhost+5f1c2d3e+AVq1c0XkYf0zv6mJw5mQO4o2o2m4b8m1Qm0b2l4mQe9N".to_owned()
-    }
-
-    fn health(&self) -> Health {
-        self.health.lock().unwrap().clone()
-    }
-}
-
 /// All the parts, in a folder of their own.
 pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
@@ -358,18 +257,14 @@ pub(crate) struct Bench {
     pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: String,
+    pub(crate) quorum: Arc<Quorum>,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let catalogue = Catalogue::open(&folder.path().join("hotcell.db")).unwrap();
-        let ledger = Arc::new(FakeLedger {
-            catalogue: catalogue.clone(),
-            records: Mutex::default(),
-            health: Mutex::new(Health::Live),
-            sizes: watch::Sender::new(3),
-        });
+        let ledger = Arc::new(FakeLedger::new(catalogue.clone()));
         Self {
             executor: Arc::default(),
             ledger,
@@ -377,6 +272,7 @@ impl Bench {
             catalogue,
             metrics: Arc::default(),
             policy: "ab".repeat(32),
+            quorum: Arc::new(Quorum::nobody()),
             folder,
         }
     }
@@ -391,6 +287,7 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             policy_sha256: self.policy.clone(),
             builds_max,
+            quorum: Arc::clone(&self.quorum),
         };
         Queue::open(parts).await.unwrap()
     }

@@ -14,6 +14,9 @@ pub fn place(place: usize) -> String {
     }
 }
 
+/// What goes on after a build that others have to make as well.
+pub const VERIFYING: &str = "built; asking others who have built it";
+
 /// What goes on.
 #[must_use]
 pub fn phase(phase: Phase, key: &BuildKey) -> String {

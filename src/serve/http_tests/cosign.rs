@@ -111,12 +111,13 @@ async fn a_head_is_cosigned_and_shown_to_monitors_and_on_the_pages() {
     );
     let cosigning = site.app.cosigning.as_deref();
     let gauges = super::super::metrics::Gauges {
+        verifying: 0,
         waiting: 0,
         running: 0,
         live: true,
         put_away: 0,
     };
-    let metrics = site.app.metrics.text(gauges, &[], cosigning);
+    let metrics = site.app.metrics.text(gauges, &[], cosigning, &[]);
     for line in [
         "hotcell_cosigned_records{log=\"b.example\"} 9",
         "hotcell_cosigned_log_forked{log=\"b.example\"} 0",

@@ -29,6 +29,7 @@ use crate::{
 mod cosign;
 mod door;
 mod log_paths;
+mod observations;
 mod pages;
 mod records;
 mod starts;
@@ -86,6 +87,7 @@ impl Site {
             notes: Vec::new(),
             witnesses: Arc::default(),
             cosigning,
+            quorum: Arc::clone(&bench.quorum),
         };
         let (stop, stopped) = watch::channel(false);
         let executor = Arc::clone(&bench.executor);

@@ -1,0 +1,162 @@
+//! What becomes a job: somebody wants a build in the log, or another instance asks for our bits.
+//!
+//! Called by pages, streams, lookups and by the address of observations. One at a time decides;
+//! what was decided is in the catalogue before anybody is told.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use tracing::info;
+
+use super::{
+    catalogue::FailureRow,
+    job::{Job, Own, Purpose, Standing},
+    ledger::Health,
+    queue::{Queue, QueueError},
+};
+use crate::spec::BuildKey;
+
+/// Most jobs that wait; a longer line is hours, and an honest refusal is better.
+const WAITING_MAX: usize = 1_000;
+/// Most of them that are only for other instances, so that those never fill the line.
+const OBSERVATIONS_MAX: usize = 200;
+
+/// Where our observation of a key stands.
+#[derive(Debug, Clone)]
+pub enum Observing {
+    /// We have built it.
+    Built(Arc<Own>),
+    /// It cannot be built, or could not just now.
+    Failed(Box<FailureRow>),
+    /// Waiting or running.
+    Underway(Arc<Job>),
+}
+
+impl Queue {
+    /// Where `key` stands after it was asked for: what is unknown becomes a job. A result whose
+    /// binary is gone becomes one too when `binary` is wanted.
+    pub async fn ask(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
+        loop {
+            let standing = self.standing(key).await?;
+            if let Standing::Underway(job) = &standing {
+                match self.join(job).await? {
+                    true => return Ok(standing),
+                    false => {
+                        job.ended().await;
+                        continue;
+                    }
+                }
+            }
+            if !self.is_missing(&standing, binary).await? {
+                return Ok(standing);
+            }
+            let _one_at_a_time = self.0.admission.lock().await;
+            // It may have begun, or ended, while this request stood in line.
+            let standing = self.standing(key).await?;
+            if matches!(standing, Standing::Underway(_)) {
+                continue;
+            }
+            if !self.is_missing(&standing, binary).await? {
+                return Ok(standing);
+            }
+            self.check_log()?;
+            return Ok(Standing::Underway(self.add(key, true).await?));
+        }
+    }
+
+    /// Our observation of `key`, for another instance: what is unknown becomes a job that publishes
+    /// nothing and asks nobody. A build that runs already is not made twice, whatever it is for.
+    pub async fn observe(&self, key: &BuildKey) -> Result<Observing, QueueError> {
+        if let Some(found) = self.observing(key).await? {
+            return Ok(found);
+        }
+        let _one_at_a_time = self.0.admission.lock().await;
+        if let Some(found) = self.observing(key).await? {
+            return Ok(found);
+        }
+        let observations = {
+            let jobs = self.0.lock();
+            let waiting = jobs.waiting.values();
+            waiting
+                .filter(|job| job.purpose() == Purpose::Observation)
+                .count()
+        };
+        if observations >= OBSERVATIONS_MAX {
+            return Err(QueueError::Full(observations));
+        }
+        Ok(Observing::Underway(self.add(key, false).await?))
+    }
+
+    async fn observing(&self, key: &BuildKey) -> Result<Option<Observing>, QueueError> {
+        let name = key.to_string();
+        let job = self.0.find(&name);
+        let own = job.as_ref().and_then(|job| job.own.borrow().clone());
+        if let Some(own) = own {
+            return Ok(Some(Observing::Built(own)));
+        }
+        let catalogue = &self.0.parts.catalogue;
+        if let Some(row) = catalogue.result(key).await? {
+            let (built, built_ms) = (row.built, row.built_ms);
+            return Ok(Some(Observing::Built(Arc::new(Own { built, built_ms }))));
+        }
+        let policy = self.0.parts.policy_sha256.clone();
+        if let Some(own) = catalogue.observation(name.clone(), policy).await? {
+            return Ok(Some(Observing::Built(Arc::new(own))));
+        }
+        if let Some(job) = job {
+            self.renew(&job).await?;
+            return Ok(Some(Observing::Underway(job)));
+        }
+        Ok(match self.failure(name).await? {
+            Standing::Failed(row) => Some(Observing::Failed(row)),
+            _ => None,
+        })
+    }
+
+    /// Joins a job, which is published from now on; false when it ends just now without.
+    async fn join(&self, job: &Job) -> Result<bool, QueueError> {
+        if job.purpose() == Purpose::Publication {
+            return Ok(true);
+        }
+        self.check_log()?;
+        let joined = job.publish();
+        if joined {
+            self.0.parts.catalogue.publish_job(job.id).await?;
+        }
+        Ok(joined)
+    }
+
+    /// Nothing is built for a log that takes no entries.
+    fn check_log(&self) -> Result<(), QueueError> {
+        match self.0.parts.ledger.health() {
+            Health::Live => Ok(()),
+            Health::Fenced { why, .. } => Err(QueueError::Fenced(why)),
+        }
+    }
+
+    /// A new job at the end of the line. Called by whoever has the admission.
+    async fn add(&self, key: &BuildKey, publish: bool) -> Result<Arc<Job>, QueueError> {
+        if self.0.stopping.load(Relaxed) {
+            return Err(QueueError::Stopping);
+        }
+        let waiting = self.waiting();
+        if waiting >= WAITING_MAX {
+            return Err(QueueError::Full(waiting));
+        }
+        let (catalogue, now_ms) = (&self.0.parts.catalogue, self.0.parts.clock.now_ms());
+        let row = catalogue.add_job(key.to_string(), now_ms, publish).await?;
+        let job = self.0.enqueue(key.clone(), &row);
+        info!(job.id = row.id, "job {} waits: {key}", row.id);
+        self.0.pump();
+        Ok(job)
+    }
+
+    async fn is_missing(&self, standing: &Standing, binary: bool) -> Result<bool, QueueError> {
+        match standing {
+            Standing::Unknown => Ok(true),
+            Standing::Built(row) if binary => {
+                Ok(self.0.parts.artifacts.binary(&row.sha256)?.is_none())
+            }
+            _ => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! SQL of what verification by others needs: builds that are kept, and who said otherwise.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{
+    catalogue::{Catalogue, CatalogueError},
+    job::Own,
+    rows::to_json,
+};
+
+/// Most builds kept that are not in the log; the oldest go first and are built again when needed.
+const OBSERVATIONS_MAX: i64 = 10_000;
+/// Disagreements kept; each is an alarm, a thousand of them say no more than ten.
+const DISAGREEMENTS_MAX: i64 = 1_000;
+
+/// A verifier's word against ours.
+#[derive(Debug, Clone)]
+pub struct Disagreement {
+    /// Of which build.
+    pub key: String,
+    /// Name of the verifier.
+    pub verifier: String,
+    /// SHA-256 of our binary.
+    pub ours: [u8; 32],
+    /// SHA-256 of its binary.
+    pub theirs: [u8; 32],
+    /// What it signed.
+    pub envelope: Vec<u8>,
+}
+
+impl Catalogue {
+    /// A build of ours under `policy` that is kept and not in the log.
+    pub async fn observation(
+        &self,
+        key: String,
+        policy: String,
+    ) -> Result<Option<Own>, CatalogueError> {
+        self.run(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT built_ms, built FROM observation WHERE key = ?1 AND policy = ?2",
+            )?;
+            let row = query.query_row(params![key, policy], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?))
+            });
+            let Some((built_ms, built)) = row.optional()? else {
+                return Ok(None);
+            };
+            let built = serde_json::from_str(&built)
+                .map_err(|source| CatalogueError::Row { key, source })?;
+            Ok(Some(Own { built, built_ms }))
+        })
+        .await
+    }
+
+    /// Keeps a build whose binary is stored already. A crash before leaves a binary that a later
+    /// build of the same bits finds in place.
+    pub async fn keep_observation(
+        &self,
+        key: String,
+        policy: String,
+        own: Own,
+    ) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            let tx = db.transaction()?;
+            tx.execute(
+                "INSERT OR REPLACE INTO observation (key, policy, built_ms, built)
+                 VALUES (?1, ?2, ?3, ?4)",
+                params![key, policy, own.built_ms, to_json(&own.built)?],
+            )?;
+            tx.execute(
+                "DELETE FROM observation WHERE id <= (SELECT max(id) FROM observation) - ?1",
+                params![OBSERVATIONS_MAX],
+            )?;
+            Ok(tx.commit()?)
+        })
+        .await
+    }
+
+    /// Forgets a build that is kept, so that the next one begins afresh.
+    pub async fn forget_observation(&self, key: String) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            db.execute("DELETE FROM observation WHERE key = ?1", params![key])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A job that was for another instance is to be published as well.
+    pub async fn publish_job(&self, id: u64) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            db.execute("UPDATE job SET publish = 1 WHERE id = ?1", params![id])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps what a verifier said against our bits.
+    pub async fn add_disagreement(
+        &self,
+        new: Disagreement,
+        now_ms: u64,
+    ) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            db.execute(
+                "INSERT OR IGNORE INTO disagreement
+                 (key, verifier, ours, theirs, envelope, seen_ms)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE (SELECT count(*) FROM disagreement) < ?7",
+                params![
+                    new.key,
+                    new.verifier,
+                    new.ours,
+                    new.theirs,
+                    new.envelope,
+                    now_ms,
+                    DISAGREEMENTS_MAX
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How often a verifier had other bits.
+    pub async fn disagreements(&self) -> Result<u64, CatalogueError> {
+        self.run(|db| Ok(db.query_row("SELECT count(*) FROM disagreement", [], |row| row.get(0))?))
+            .await
+    }
+}

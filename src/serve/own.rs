@@ -1,0 +1,102 @@
+//! Our own bits of a job: built, or kept from before. Published or not is decided afterwards.
+//!
+//! Called by the run of a job. The binary is durable before the row that names it, so a crash
+//! anywhere leaves a job that runs again or bits that need no second build.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::{
+    artifacts::ArtifactError,
+    catalogue::FailureRow,
+    job::{Job, Own},
+    queue::Inner,
+    run::chain,
+};
+use crate::build::{Built, FailureClass};
+
+/// Progress that may wait between the executor and the ring; more is dropped by the executor.
+const PROGRESS_MAX: usize = 256;
+
+/// Gets the bits of a job.
+pub(super) async fn get(inner: &Inner, job: &Job) -> Result<Arc<Own>, FailureRow> {
+    if let Some(own) = kept(inner, job).await {
+        return Ok(Arc::new(own));
+    }
+    let built = build(inner, job).await?;
+    let built_ms = inner.parts.clock.now_ms();
+    let own = Own { built, built_ms };
+    let policy = inner.parts.policy_sha256.clone();
+    let key = job.key.to_string();
+    let catalogue = &inner.parts.catalogue;
+    if let Err(cause) = catalogue.keep_observation(key, policy, own.clone()).await {
+        // It only saves a second build; this one goes on.
+        error!(job.id, "cannot keep job {}: {}", job.id, chain(&cause));
+    }
+    Ok(Arc::new(own))
+}
+
+/// What was built before and is not in the log, when its binary is still there.
+async fn kept(inner: &Inner, job: &Job) -> Option<Own> {
+    let policy = inner.parts.policy_sha256.clone();
+    let catalogue = &inner.parts.catalogue;
+    let kept = match catalogue.observation(job.key.to_string(), policy).await {
+        Ok(kept) => kept?,
+        Err(cause) => {
+            error!(
+                job.id,
+                "cannot read what is kept of job {}: {}",
+                job.id,
+                chain(&cause)
+            );
+            return None;
+        }
+    };
+    let there = inner.parts.artifacts.binary(&kept.built.sha256);
+    there.ok().flatten().map(|_| kept)
+}
+
+/// Builds, and makes the binary durable.
+async fn build(inner: &Inner, job: &Job) -> Result<Built, FailureRow> {
+    let staged = inner.parts.artifacts.stage(job.id);
+    let (staged, file) = staged.map_err(|cause| store_failure(inner, job, &cause))?;
+    let (to, mut from) = mpsc::channel(PROGRESS_MAX);
+    let build = inner.parts.executor.build(job.key.clone(), file, to);
+    let show = async {
+        while let Some(progress) = from.recv().await {
+            job.live.progress(&job.key, progress);
+        }
+    };
+    // The executor drops its sender when it is done, so both end.
+    let (built, ()) = tokio::join!(build, show);
+    let built = built.map_err(|failure| {
+        if failure.class == FailureClass::Verify {
+            error!(
+                job.id,
+                "job {}: {}: {}", job.id, failure.code, failure.sentence
+            );
+        }
+        FailureRow {
+            failed_ms: inner.parts.clock.now_ms(),
+            failure,
+        }
+    })?;
+    let (artifacts, sha256) = (inner.parts.artifacts.clone(), built.sha256);
+    let adopted = tokio::task::spawn_blocking(move || artifacts.adopt(&staged, sha256)).await;
+    match adopted {
+        Ok(Ok(())) => Ok(built),
+        Ok(Err(cause)) => Err(store_failure(inner, job, &cause)),
+        Err(_) => {
+            let sentence = "the binary could not be stored".to_owned();
+            Err(inner.failed(FailureClass::Internal, "store", sentence))
+        }
+    }
+}
+
+fn store_failure(inner: &Inner, job: &Job, cause: &ArtifactError) -> FailureRow {
+    error!(job.id, "job {}: {}", job.id, chain(cause));
+    let sentence = "the binary could not be stored".to_owned();
+    inner.failed(FailureClass::Internal, "store", sentence)
+}
