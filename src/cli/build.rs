@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{Network, Stop, TargetArgs, local::Local, lock::Lock, print, progress, say};
+use super::{
+    Network, Stop, TargetArgs, against::provenance_of, local::Local, lock::Lock, print, progress,
+    say,
+};
 use crate::{
     build::{Built, Engine, Executor, Failure},
     provenance::{self, Builder, Run},
@@ -90,7 +93,7 @@ impl Build {
             let statement = statement(&key, &built)?;
             artifact.keep()?;
             // A crash here leaves the binary alone, or beside the statement on the one before it.
-            let provenance = beside(&path);
+            let provenance = provenance_of(&path);
             durable::replace(&provenance, &statement, durable::PUBLIC)
                 .map_err(|error| Stop::chain(Stop::FAILED, &error))?;
             self.report(&key, &built, &path, &provenance)
@@ -210,13 +213,6 @@ fn statement(key: &BuildKey, built: &Built) -> Result<Vec<u8>, Stop> {
         finished_ms: SystemClock.now_ms(),
     };
     provenance::statement(key, built, run, &[]).map_err(|error| Stop::chain(Stop::FAILED, &error))
-}
-
-/// Where the statement on a binary goes: `FILE.provenance.json`.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".provenance.json");
-    name.into()
 }
 
 fn json(key: &BuildKey, built: &Built, path: &Path, provenance: &Path) -> String {
@@ -339,7 +335,7 @@ mod tests {
             ("bin/tool.exe", "bin/tool.exe.provenance.json"),
             ("../a.b/c", "../a.b/c.provenance.json"),
         ] {
-            assert_eq!(beside(Path::new(binary)), PathBuf::from(statement));
+            assert_eq!(provenance_of(Path::new(binary)), PathBuf::from(statement));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 refused or failed, 2 usage
 //! or configuration, 3 a proof, signature or hash is wrong, 4 try again later.
 
+mod against;
 mod build;
 mod cell;
 mod check;

@@ -1,4 +1,5 @@
-//! `hotcell verify`: what a receipt proves about a file, without a network.
+//! `hotcell verify`: what a receipt proves about a file, without a network; and with `--against`,
+//! what other instances say.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +12,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Stop, print, xdg};
+use super::{
+    Stop,
+    against::{self, Instance, Subject},
+    print, xdg,
+};
 use crate::{
     get,
     provenance::rfc3339,
@@ -41,6 +46,11 @@ pub(super) struct Verify {
     /// in the state folder of this user]
     #[arg(long, value_name = "KEY")]
     verifierkey: Vec<String>,
+    /// Ask these instances what they get when they build it: addresses, or `ed25519:KEY@URL` with
+    /// the `dsse` key of leaf 0 of the instance's log. Works with the unsigned statement of
+    /// `hotcell build` in the place of a receipt
+    #[arg(long, value_name = "URL", num_args = 1.., value_parser = Instance::parse)]
+    against: Vec<Instance>,
     /// One JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -56,21 +66,81 @@ struct Verified<'a> {
 
 impl Verify {
     pub(super) fn run(self) -> Result<(), Stop> {
-        let verified = self.verify(|| xdg("XDG_STATE_HOME", ".local/state"))?;
+        let state = || xdg("XDG_STATE_HOME", ".local/state");
+        if !self.against.is_empty() {
+            return self.ask_others(state);
+        }
+        let verified = self.verify(state)?;
         match self.json {
             true => print(verified.json()),
             false => print(verified.text().trim_end()),
         }
     }
 
-    /// `state` is `$XDG_STATE_HOME/hotcell`, asked for only when no key was given.
-    fn verify(&self, state: impl FnOnce() -> Result<PathBuf, Stop>) -> Result<Verified<'_>, Stop> {
-        let policy = self.trusted(state)?;
-        let path = self.receipt.clone().unwrap_or_else(|| {
+    /// What the receipt proves, if there is one, and what other instances say.
+    fn ask_others(&self, state: impl FnOnce() -> Result<PathBuf, Stop>) -> Result<(), Stop> {
+        let (verified, subject) = self.subject(state)?;
+        let words = against::ask_all(subject.clone(), &self.against)?;
+        let (mut json, text) = match verified {
+            Some(verified) => (verified.json(), verified.text()),
+            None => {
+                let (key, sha256) = (subject.key.to_string(), hex(&subject.sha256));
+                let file = self.file.display();
+                let text = format!(
+                    "file      {file}\nbuild     {key}, as an unsigned statement says: no log was \
+                     asked\nsha256    {sha256}\n"
+                );
+                let json = json!({
+                    "file": self.file, "receipt": null, "key": key, "sha256": sha256,
+                    "size": subject.size,
+                });
+                (json, text)
+            }
+        };
+        json["against"] = words.json();
+        match self.json {
+            true => print(json)?,
+            false => print(format!("{text}{}", words.text()).trim_end())?,
+        }
+        words.check()
+    }
+
+    /// What is asked about: by the receipt, which is verified then, or by an unsigned statement.
+    fn subject(
+        &self,
+        state: impl FnOnce() -> Result<PathBuf, Stop>,
+    ) -> Result<(Option<Verified<'_>>, Subject), Stop> {
+        if self.receipt.is_none() && !self.receipt().exists() {
+            let (sha256, size) =
+                digest(&self.file, u64::MAX - 1).map_err(|error| unreadable(&self.file, error))?;
+            if let Some(key) = against::unsigned(&self.file, &sha256)? {
+                return Ok((None, Subject { key, sha256, size }));
+            }
+        }
+        let verified = self.verify(state)?;
+        let Proved {
+            record, companion, ..
+        } = &verified.proved;
+        let subject = Subject {
+            key: record.key.clone(),
+            sha256: companion.sha256,
+            size: record.size,
+        };
+        Ok((Some(verified), subject))
+    }
+
+    fn receipt(&self) -> PathBuf {
+        self.receipt.clone().unwrap_or_else(|| {
             let mut name = self.file.as_os_str().to_owned();
             name.push(SUFFIX);
             name.into()
-        });
+        })
+    }
+
+    /// `state` is `$XDG_STATE_HOME/hotcell`, asked for only when no key was given.
+    fn verify(&self, state: impl FnOnce() -> Result<PathBuf, Stop>) -> Result<Verified<'_>, Stop> {
+        let policy = self.trusted(state)?;
+        let path = self.receipt();
         let text = match durable::read_bounded(&path, RECEIPT_BYTES_MAX) {
             Ok(Some(text)) => text,
             Ok(None) => {

@@ -47,6 +47,7 @@ impl User {
             receipt: None,
             policy: None,
             verifierkey: vec![self.key()],
+            against: Vec::new(),
             json: false,
         }
     }
