@@ -79,6 +79,18 @@ pub fn post_with(url: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
     )
 }
 
+/// A POST of a JSON document.
+pub fn post_json(url: &str, json: &[u8]) -> Answer {
+    let request = client().post(url).body(json.to_owned());
+    send(
+        request,
+        &[
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+        ],
+    )
+}
+
 /// A GET that follows redirects within the same host, at most ten.
 pub fn get_following(base: &str, path: &str) -> (String, Answer) {
     let mut path = path.to_owned();

@@ -235,6 +235,13 @@ impl Service {
         ready.witness.as_deref().expect("it is a witness")
     }
 
+    /// Signs its statements, as `serve --verifier` of others wants it; it says so when it starts.
+    pub fn statement_key(&self) -> String {
+        let trace = self.trace();
+        let at = trace.rfind("ed25519:").expect("it says its key");
+        trace.get(at..at + 72).expect("a whole key").to_owned()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()

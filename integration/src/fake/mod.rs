@@ -5,6 +5,7 @@ pub mod middle;
 pub mod proxy;
 pub mod set;
 pub mod sumdb;
+pub mod verifier;
 pub mod zip;
 
 use std::sync::OnceLock;

@@ -35,6 +35,7 @@ mod stores;
 mod stress;
 mod support;
 mod twofa;
+mod verifiers;
 mod witness;
 mod xmod;
 mod zips;
