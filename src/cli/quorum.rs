@@ -1,6 +1,6 @@
 //! Options of `hotcell serve` about those who verify its builds.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use clap::Args;
 
@@ -8,14 +8,17 @@ use super::Stop;
 use crate::{
     build::Engine,
     provenance::observation::key_text,
-    verifiers::{ByFetch, Quorum, VERIFIERS_MAX, Verifier},
+    verifiers::{ByFetch, Quorum, Signer, VERIFIERS_MAX, Verifier},
 };
+
+/// Folder of the heads of verifiers' logs, in that of the role `serve`.
+const HEADS: &str = "verifiers";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Verification {
     /// An instance that must get the same bits before a build is published: a name for it, the
-    /// `dsse` key of leaf 0 of its log, its address, as `NAME ed25519:KEY https://…`; may be given
-    /// again
+    /// `dsse` key of leaf 0 of its log, its address, as `NAME ed25519:KEY https://…`; of gobuild,
+    /// the key and address of its log: `NAME name+hash+key https://…/tlog`. May be given again
     #[arg(long, value_name = "VERIFIER", value_parser = parse)]
     verifier: Vec<Verifier>,
     /// How many of the verifiers must agree [default: all]
@@ -29,7 +32,11 @@ impl Verification {
         let usage = |text: String| Err(Stop::new(Stop::USAGE, text));
         let count = self.verifier.len();
         let mut names: Vec<&str> = self.verifier.iter().map(|one| one.name.as_str()).collect();
-        let mut keys: Vec<[u8; 32]> = self.verifier.iter().map(|one| one.key).collect();
+        let key = |one: &Verifier| match &one.signer {
+            Signer::Instance(key) => key_text(key),
+            Signer::Gobuild(key) => key.to_string(),
+        };
+        let mut keys: Vec<String> = self.verifier.iter().map(key).collect();
         names.sort_unstable();
         names.dedup();
         keys.sort_unstable();
@@ -56,16 +63,23 @@ impl Verification {
             .collect()
     }
 
-    /// Asks through the fetcher of the engine. `own` is the key of our own statements: nobody is
-    /// their own verifier.
-    pub(super) fn quorum(&self, engine: &Engine, own: Option<[u8; 32]>) -> Result<Quorum, Stop> {
-        if let Some(one) = self.verifier.iter().find(|one| Some(one.key) == own) {
+    /// Asks through the fetcher of the engine, keeps heads of logs in `data`. `own` is the key of
+    /// our own statements: nobody is their own verifier.
+    pub(super) fn quorum(
+        &self,
+        engine: &Engine,
+        own: Option<[u8; 32]>,
+        data: &Path,
+    ) -> Result<Quorum, Stop> {
+        let is_own = |one: &Verifier| own.is_some_and(|key| one.signer == Signer::Instance(key));
+        if let Some(one) = self.verifier.iter().find(|one| is_own(one)) {
             let text = format!("verifier {} is this instance itself", one.name);
             return Err(Stop::new(Stop::USAGE, text).hint("take it from --verifier"));
         }
         let needed = self.verifiers_quorum.unwrap_or(self.verifier.len());
         let carrier = Arc::new(ByFetch::new(Arc::clone(engine.fetch())));
-        Ok(Quorum::new(self.verifier.clone(), needed, carrier))
+        let quorum = Quorum::new(self.verifier.clone(), needed, carrier);
+        Ok(quorum.with_state(data.join(HEADS)))
     }
 }
 

@@ -264,7 +264,7 @@ impl Serve {
         let signer = Log::connect(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
         let log = Log::open(&config, signer.clone().map(|one| one as _)).map_err(|e| failed(&e))?;
         let own_key = log.statement_key();
-        let quorum = Arc::new(self.verification.quorum(&engine, own_key)?);
+        let quorum = Arc::new(self.verification.quorum(&engine, own_key, &ready.data)?);
         let witness = cosign::Witness::open(&self.witness_log, signer)?;
         let comparing = self.compare(&log, &engine);
         let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;

@@ -327,6 +327,7 @@ impl Role {
                 let (status, body) = self.verifiers.ask(verifier, &key).await?;
                 Answer::Verifier { status, body }
             }
+            Ask::VerifierLog { verifier, path } => self.verifiers.read(verifier, &path).await?,
             Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotcell_sandbox::wire::MESSAGE_BYTES_MAX;
 use reqwest::{
     Client, Url,
@@ -10,13 +11,25 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::witness::{WitnessError, body, silent};
+use super::{
+    wire::Answer,
+    witness::{WitnessError, body, bytes, silent},
+};
 use crate::{
-    provenance::observation::OBSERVATION_BYTES_MAX, spec::BuildKey, verifiers::VERIFIERS_MAX,
+    provenance::observation::OBSERVATION_BYTES_MAX,
+    spec::BuildKey,
+    tlog::TilePath,
+    verifiers::{VERIFIERS_MAX, quorum::PATIENCE},
 };
 
 /// Longest time of a whole request. A verifier that has to build first says so at once.
 const TOTAL: Duration = Duration::from_secs(15);
+/// Longest time of a lookup: its log builds what it does not have, and nobody waits longer for it.
+const LOOKUP_TOTAL: Duration = PATIENCE;
+/// Longest lookup or tile in bytes: a full tile of hashes has 8 KiB, a record with a head and many
+/// cosignatures about as much.
+pub const LOG_BYTES_MAX: usize = 32 * 1024;
+const _: () = assert!(LOG_BYTES_MAX / 3 * 4 + 1024 < MESSAGE_BYTES_MAX);
 /// Longest answer in bytes: an envelope as a string of JSON, and some words around it.
 pub const ANSWER_BYTES_MAX: usize = OBSERVATION_BYTES_MAX + 2 * 1024;
 // It travels between roles, at worst with each byte written as `\u0000`.
@@ -52,6 +65,31 @@ impl Verifiers {
         Ok(Self {
             urls: parsed,
             client: Some(client),
+        })
+    }
+
+    /// Reads a lookup or a tile of a verifier's log.
+    pub(crate) async fn read(&self, verifier: usize, path: &str) -> Result<Answer, WitnessError> {
+        let (Some(url), Some(client)) = (self.urls.get(verifier), &self.client) else {
+            return Err(WitnessError::Unknown);
+        };
+        let lookup = path.strip_prefix("lookup/").map(BuildKey::parse);
+        let tile = path.strip_prefix("tile/").and_then(TilePath::parse);
+        let total = match (lookup, tile) {
+            (Some(Ok(_)), _) => LOOKUP_TOTAL,
+            (_, Some(_)) => TOTAL,
+            _ => return Err(WitnessError::Unknown),
+        };
+        let address = format!("{}/{path}", url.as_str().trim_end_matches('/'));
+        let request = client.get(address).timeout(total);
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| silent(&error, total))?;
+        let body = bytes(&mut response, LOG_BYTES_MAX, total).await?;
+        Ok(Answer::VerifierLog {
+            status: response.status().as_u16(),
+            base64: STANDARD.encode(body),
         })
     }
 
@@ -92,6 +130,17 @@ mod tests {
         for (verifier, key) in [(1, key), (0, ""), (0, "x"), (0, "../m@v1.0.0/x/")] {
             let refused = verifiers.ask(verifier, key).await;
             assert!(matches!(refused, Err(WitnessError::Unknown)), "{key}");
+        }
+        for (verifier, path) in [
+            (1, "tile/8/0/000"),
+            (0, ""),
+            (0, "lookup/"),
+            (0, "lookup/../x"),
+            (0, "tile/8/0/../000"),
+            (0, "latest"),
+        ] {
+            let refused = verifiers.read(verifier, path).await;
+            assert!(matches!(refused, Err(WitnessError::Unknown)), "{path}");
         }
         let none = Verifiers::new(&[]).unwrap();
         let refused = none.ask(0, key).await;

@@ -81,6 +81,14 @@ pub enum Ask {
         /// The build key.
         key: String,
     },
+    /// Read from the log of a verifier that is no instance of ours. Answered by
+    /// [`Answer::VerifierLog`]; a lookup may take as long as a build.
+    VerifierLog {
+        /// Its number in the list of the start.
+        verifier: usize,
+        /// `lookup/` and a build key, or the path of a tile.
+        path: String,
+    },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
     /// Try the module proxy and the checksum database.
@@ -219,6 +227,13 @@ pub enum Answer {
         status: u16,
         /// At most [`crate::fetch::verifier::ANSWER_BYTES_MAX`] bytes.
         body: String,
+    },
+    /// What a verifier's log answered, with any status.
+    VerifierLog {
+        /// Of HTTP.
+        status: u16,
+        /// At most [`crate::fetch::verifier::LOG_BYTES_MAX`] bytes before base64.
+        base64: String,
     },
     /// Size of the module cache in bytes.
     Usage {

@@ -122,7 +122,16 @@ pub(super) async fn body(
     bytes_max: usize,
     total: Duration,
 ) -> Result<String, WitnessError> {
-    let garbage = || WitnessError::Garbage { bytes_max };
+    let bytes = bytes(response, bytes_max, total).await?;
+    String::from_utf8(bytes).map_err(|_| WitnessError::Garbage { bytes_max })
+}
+
+/// A body of at most `bytes_max` bytes.
+pub(super) async fn bytes(
+    response: &mut Response,
+    bytes_max: usize,
+    total: Duration,
+) -> Result<Vec<u8>, WitnessError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response
         .chunk()
@@ -131,10 +140,10 @@ pub(super) async fn body(
     {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > bytes_max {
-            return Err(garbage());
+            return Err(WitnessError::Garbage { bytes_max });
         }
     }
-    String::from_utf8(bytes).map_err(|_| garbage())
+    Ok(bytes)
 }
 
 /// The innermost cause; outer ones name the address.

@@ -22,10 +22,10 @@ pub struct Disagreement {
     pub verifier: String,
     /// SHA-256 of our binary.
     pub ours: [u8; 32],
-    /// SHA-256 of its binary.
-    pub theirs: [u8; 32],
+    /// Its bits: `SHA-256 …`, or `sum …`.
+    pub theirs: String,
     /// What it signed.
-    pub envelope: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 impl Catalogue {
@@ -103,14 +103,14 @@ impl Catalogue {
         self.run(move |db| {
             db.execute(
                 "INSERT OR IGNORE INTO disagreement
-                 (key, verifier, ours, theirs, envelope, seen_ms)
+                 (key, verifier, ours, theirs, content, seen_ms)
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE (SELECT count(*) FROM disagreement) < ?7",
                 params![
                     new.key,
                     new.verifier,
                     new.ours,
                     new.theirs,
-                    new.envelope,
+                    new.content,
                     now_ms,
                     DISAGREEMENTS_MAX
                 ],

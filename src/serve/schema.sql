@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS disagreement (
     key TEXT NOT NULL,
     verifier TEXT NOT NULL,
     ours BLOB NOT NULL,                   -- SHA-256
-    theirs BLOB NOT NULL,
-    envelope BLOB NOT NULL,               -- as signed
+    theirs TEXT NOT NULL,                 -- `SHA-256 …`, or `sum …`
+    content BLOB NOT NULL,                -- as signed
     seen_ms INTEGER NOT NULL,
     UNIQUE (key, verifier, ours, theirs)
 ) STRICT;

@@ -92,11 +92,10 @@ struct Teller {
 impl Teller {
     async fn tell(&self, others: impl Iterator<Item = &Other>) {
         for other in others {
-            let theirs = other.observed.observation.sha256;
             error!(
-                "MISMATCH: verifier {} got SHA-256 {} of {}, we got {}",
+                "MISMATCH: verifier {} got {} of {}, we got SHA-256 {}",
                 other.verifier,
-                hex(&theirs),
+                other.theirs,
                 self.key,
                 hex(&self.ours)
             );
@@ -104,8 +103,8 @@ impl Teller {
                 key: self.key.clone(),
                 verifier: other.verifier.clone(),
                 ours: self.ours,
-                theirs,
-                envelope: other.observed.envelope.clone(),
+                theirs: other.theirs.clone(),
+                content: other.content.clone(),
             };
             let kept = self.catalogue.add_disagreement(new, self.clock.now_ms());
             if let Err(cause) = kept.await {

@@ -10,6 +10,7 @@
 
 pub mod ask;
 pub mod board;
+pub mod gobuild;
 pub mod quorum;
 
 #[cfg(test)]
@@ -19,14 +20,16 @@ mod tests;
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::sync::Semaphore;
 
 use crate::{
     build::{BoxFuture, fetching::Fetch},
     fetch::wire::{Answer, Ask},
-    provenance::observation::{key_text, parse_key},
+    provenance::observation::parse_key,
     proxy::Url,
     spec::BuildKey,
+    tlog::VerifierKey,
     witness::is_address,
 };
 
@@ -42,22 +45,37 @@ const NAME_BYTES_MAX: usize = 100;
 /// must not wait for verifiers.
 const QUESTIONS_MAX: usize = 16;
 
+/// Lookups and tiles of logs on their way at the same time. A lookup takes as long as a build.
+const READERS_MAX: usize = 16;
+
 /// A verifier, as the operator names it.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     /// For people, metrics and the provenance.
     pub name: String,
-    /// Signs its statements.
-    pub key: [u8; 32],
-    /// Where its pages are.
+    /// How it is believed.
+    pub signer: Signer,
+    /// Where its pages are; of gobuild, where its log is.
     pub url: Url,
+}
+
+/// Whose signature makes a verifier's word count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// An instance, which signs observations with this key.
+    Instance([u8; 32]),
+    /// gobuild, whose log is signed with this key.
+    Gobuild(VerifierKey),
 }
 
 /// Not a verifier.
 #[derive(Debug, thiserror::Error)]
 pub enum BadVerifier {
     /// Not three words.
-    #[error("a verifier is named by name, key and address: `NAME ed25519:<64 digits> https://…`")]
+    #[error(
+        "a verifier is named by name, key and address: `NAME ed25519:<64 digits> https://…`, or \
+         for gobuild `NAME <verifier key> https://…/tlog`"
+    )]
     Form,
     /// The name.
     #[error("`{0}` is no name of a verifier: it has letters, digits and `-._`, at most 100")]
@@ -65,16 +83,19 @@ pub enum BadVerifier {
     /// The key.
     #[error(
         "`{0}` is no key of a verifier: it is `ed25519:` and 64 digits, and stands in leaf 0 of \
-         the verifier's log"
+         the verifier's log; of gobuild, it is `name+hash+key`"
     )]
     Key(String),
     /// The address.
-    #[error("`{0}` is no address of a verifier: it must be https, or http on this machine")]
+    #[error(
+        "`{0}` is no address of a verifier: it must be https, or http on this machine; of \
+             gobuild, it ends in /tlog"
+    )]
     Url(String),
 }
 
 impl Verifier {
-    /// Parses `NAME ed25519:KEY URL`.
+    /// Parses `NAME ed25519:KEY URL`, or `NAME VERIFIERKEY URL` of gobuild.
     ///
     /// # Errors
     /// See [`BadVerifier`].
@@ -87,17 +108,16 @@ impl Verifier {
         if name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
             return Err(BadVerifier::Name(name.to_owned()));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            key: parse_key(key).ok_or_else(|| BadVerifier::Key(key.to_owned()))?,
-            url: parse_url(url).ok_or_else(|| BadVerifier::Url(url.to_owned()))?,
-        })
-    }
-
-    /// Its key as texts have it.
-    #[must_use]
-    pub fn key_text(&self) -> String {
-        key_text(&self.key)
+        let instance = parse_key(key).map(Signer::Instance);
+        let gobuild = || VerifierKey::parse(key).ok().map(Signer::Gobuild);
+        let signer = instance.or_else(gobuild);
+        let signer = signer.ok_or_else(|| BadVerifier::Key(key.to_owned()))?;
+        let is_log = |url: &Url| url.path().trim_end_matches('/').ends_with("/tlog");
+        let fits = |url: &Url| matches!(signer, Signer::Instance(_)) || is_log(url);
+        let url = parse_url(url).filter(fits);
+        let url = url.ok_or_else(|| BadVerifier::Url(words[2].to_owned()))?;
+        let name = name.to_owned();
+        Ok(Self { name, signer, url })
     }
 }
 
@@ -120,20 +140,35 @@ pub trait Carrier: Send + Sync + 'static {
     /// Asks for an observation; the error is a sentence for a person. Must end in bounded time.
     fn ask<'a>(&'a self, verifier: usize, key: &'a BuildKey)
     -> BoxFuture<'a, Result<Said, String>>;
+
+    /// Reads a lookup or a tile of a verifier's log, by its path below the log's address; gives
+    /// status and body. A lookup may take as long as a build.
+    fn read<'a>(
+        &'a self,
+        verifier: usize,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<(u16, Vec<u8>), String>> {
+        let _asked = (verifier, path);
+        Box::pin(async { Err("its log cannot be read from here".to_owned()) })
+    }
 }
 
 /// The role `fetch`.
 pub struct ByFetch {
     fetch: Arc<Fetch>,
     places: Semaphore,
+    readers: Semaphore,
 }
 
 impl ByFetch {
     /// Over this fetcher, which knows the addresses.
     #[must_use]
     pub fn new(fetch: Arc<Fetch>) -> Self {
-        let places = Semaphore::new(QUESTIONS_MAX);
-        Self { fetch, places }
+        Self {
+            fetch,
+            places: Semaphore::new(QUESTIONS_MAX),
+            readers: Semaphore::new(READERS_MAX),
+        }
     }
 }
 
@@ -149,6 +184,26 @@ impl Carrier for ByFetch {
             let _place = place.map_err(|_| "the service is stopping".to_owned())?;
             match self.fetch.ask_once(Ask::Verifier { verifier, key }).await {
                 Ok(Answer::Verifier { status, body }) => Ok(Said { status, body }),
+                Ok(_) => Err("the fetcher gave another answer than was asked for".to_owned()),
+                Err(trouble) => Err(trouble.text),
+            }
+        })
+    }
+    fn read<'a>(
+        &'a self,
+        verifier: usize,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<(u16, Vec<u8>), String>> {
+        Box::pin(async move {
+            let path = path.to_owned();
+            let place = self.readers.acquire().await;
+            let _place = place.map_err(|_| "the service is stopping".to_owned())?;
+            let ask = Ask::VerifierLog { verifier, path };
+            match self.fetch.ask_once(ask).await {
+                Ok(Answer::VerifierLog { status, base64 }) => {
+                    let body = STANDARD.decode(base64);
+                    Ok((status, body.map_err(|_| "the fetcher garbled an answer")?))
+                }
                 Ok(_) => Err("the fetcher gave another answer than was asked for".to_owned()),
                 Err(trouble) => Err(trouble.text),
             }

@@ -5,7 +5,7 @@
 //! needed costs nothing. One group: what policies of witnesses call `quorum`, without groups in
 //! groups.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -13,12 +13,13 @@ use tokio::{
 };
 
 use super::{
-    Board, Carrier, Verifier,
-    ask::{Answered, Observed, ask},
+    Board, Carrier, Signer, Verifier,
+    ask::{Answered, ask},
+    gobuild,
 };
 use crate::{
     provenance::{Seen, observation::ENVELOPE_TYPE},
-    spec::{BuildKey, hex},
+    spec::{BuildKey, Sum, hex},
 };
 
 /// How long a finished build waits for its verifiers. They began when it did; a queue may be before
@@ -31,6 +32,8 @@ pub struct Quorum {
     needed: usize,
     carrier: Arc<dyn Carrier>,
     board: Arc<Board>,
+    /// Where the heads of verifiers' logs are kept.
+    state: PathBuf,
     patience: Duration,
 }
 
@@ -46,8 +49,15 @@ impl Quorum {
             needed,
             carrier,
             board,
+            state: PathBuf::from("."),
             patience: PATIENCE,
         }
+    }
+
+    /// The same with a folder of its own for the heads of verifiers' logs.
+    #[must_use]
+    pub fn with_state(self, state: PathBuf) -> Self {
+        Self { state, ..self }
     }
 
     /// Nobody: every build is published.
@@ -88,9 +98,9 @@ impl Quorum {
     #[must_use]
     pub fn ask(self: &Arc<Self>, key: &BuildKey) -> Asking {
         let mut answers = JoinSet::new();
-        for (at, verifier) in self.verifiers.iter().enumerate() {
-            let (carrier, signer, key) = (Arc::clone(&self.carrier), verifier.key, key.clone());
-            answers.spawn(async move { (at, ask(&*carrier, at, Some(&signer), &key).await) });
+        for at in 0..self.verifiers.len() {
+            let (quorum, key) = (Arc::clone(self), key.clone());
+            answers.spawn(async move { (at, quorum.question(at, &key).await) });
         }
         Asking {
             quorum: Arc::clone(self),
@@ -101,12 +111,78 @@ impl Quorum {
     }
 }
 
+impl Quorum {
+    async fn question(&self, at: usize, key: &BuildKey) -> Result<Word, String> {
+        let Some(verifier) = self.verifiers.get(at) else {
+            return Err("there is no such verifier".to_owned());
+        };
+        match &verifier.signer {
+            Signer::Instance(signer) => match ask(&*self.carrier, at, Some(signer), key).await {
+                Answered::Nothing(why) => Err(why),
+                Answered::Observed(observed) => Ok(Word {
+                    bits: Bits::Sha256(observed.observation.sha256),
+                    size: observed.observation.size,
+                    media_type: ENVELOPE_TYPE,
+                    content: observed.envelope,
+                }),
+            },
+            Signer::Gobuild(log) => {
+                let log = (log, &verifier.url);
+                let recorded = gobuild::ask(&self.carrier, at, log, &self.state, key).await?;
+                Ok(Word {
+                    bits: Bits::Sum(recorded.record.sum),
+                    size: recorded.record.size,
+                    media_type: RECORD_TYPE,
+                    content: recorded.answer,
+                })
+            }
+        }
+    }
+}
+
+/// Media type of a record with a signed head, as a log answers a lookup.
+const RECORD_TYPE: &str = "text/plain; charset=utf-8";
+
+/// What a verifier says, once it is believed that it says so.
+#[derive(Debug, Clone)]
+struct Word {
+    bits: Bits,
+    size: u64,
+    media_type: &'static str,
+    /// As signed.
+    content: Vec<u8>,
+}
+
+/// As much of a hash as a verifier tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bits {
+    Sha256([u8; 32]),
+    /// 160 bits.
+    Sum(Sum),
+}
+
+impl Bits {
+    fn are(self, sha256: &[u8; 32]) -> bool {
+        match self {
+            Self::Sha256(theirs) => theirs == *sha256,
+            Self::Sum(theirs) => theirs == Sum::of(sha256),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Sha256(theirs) => format!("SHA-256 {}", hex(&theirs)),
+            Self::Sum(theirs) => format!("sum {theirs}"),
+        }
+    }
+}
+
 /// Questions on their way.
 pub struct Asking {
     quorum: Arc<Quorum>,
     key: BuildKey,
     pending: BTreeSet<usize>,
-    answers: JoinSet<(usize, Answered)>,
+    answers: JoinSet<(usize, Result<Word, String>)>,
 }
 
 /// A verifier with other bits.
@@ -114,8 +190,10 @@ pub struct Asking {
 pub struct Other {
     /// Its name.
     pub verifier: String,
-    /// What it says.
-    pub observed: Observed,
+    /// Which bits, `SHA-256 …` or, of gobuild, `sum …`.
+    pub theirs: String,
+    /// Its words, as signed.
+    pub content: Vec<u8>,
 }
 
 /// What came of the questions.
@@ -191,24 +269,23 @@ impl Asking {
     fn take(
         &mut self,
         at: usize,
-        answered: Answered,
+        answered: Result<Word, String>,
         sha256: &[u8; 32],
         size: u64,
         judged: &mut Judged,
     ) {
         self.pending.remove(&at);
         let verifier = self.name(at);
-        let observed = match answered {
-            Answered::Observed(observed) => *observed,
-            Answered::Nothing(why) => return self.silent(at, why, judged),
+        let word = match answered {
+            Ok(word) => word,
+            Err(why) => return self.silent(at, why, judged),
         };
-        let theirs = &observed.observation;
-        let agrees = theirs.sha256 == *sha256 && theirs.size == size;
+        let agrees = word.bits.are(sha256) && word.size == size;
         judged.seen.push(Seen {
             verifier: verifier.clone(),
             agrees,
-            media_type: ENVELOPE_TYPE,
-            content: observed.envelope.clone(),
+            media_type: word.media_type,
+            content: word.content.clone(),
         });
         self.quorum.board.change(at, |one| {
             one.trouble = None;
@@ -222,7 +299,11 @@ impl Asking {
         });
         match agrees {
             true => judged.agreed.push(verifier),
-            false => judged.differed.push(Other { verifier, observed }),
+            false => judged.differed.push(Other {
+                verifier,
+                theirs: word.bits.text(),
+                content: word.content,
+            }),
         }
     }
 
@@ -271,10 +352,8 @@ impl Judged {
         if agreed > 0 {
             parts.push(format!("agreed: {}", self.agreed.join(", ")));
         }
-        parts.extend(self.differed.iter().map(|other| {
-            let theirs = hex(&other.observed.observation.sha256);
-            format!("{} got SHA-256 {theirs}", other.verifier)
-        }));
+        let differed = self.differed.iter();
+        parts.extend(differed.map(|other| format!("{} got {}", other.verifier, other.theirs)));
         let silent = self.silent.iter();
         parts.extend(silent.map(|(name, why)| format!("{name} gave no observation: {why}")));
         parts.join("; ")

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Quorum, Said, Verifier,
+    Quorum, Said, Signer, Verifier,
     ask::{Answered, ask},
     quorum::{Judged, Verdict},
     testing::{Script, verifier},
@@ -22,6 +22,7 @@ use crate::{
         },
     },
     spec::BuildKey,
+    tlog::SigningKey,
 };
 
 const KEY: &str = "example.org/m@v1.2.3/cmd/tool/linux-amd64-go1.26.8/";
@@ -233,8 +234,13 @@ fn verifiers_are_named_by_name_key_and_an_address_that_is_theirs() {
         "http://[::1]:1/x",
     ] {
         let verifier = Verifier::parse(&format!(" peer-1  {key}\t{url} ")).unwrap();
-        assert_eq!((verifier.key, verifier.key_text()), ([5; 32], key.clone()));
+        assert_eq!(verifier.signer, Signer::Instance([5; 32]));
     }
+    let log = SigningKey::from_seed("g.example", &[1; 32]).unwrap();
+    let log = log.verifier();
+    let gobuild = Verifier::parse(&format!("g {log} https://g.example/tlog")).unwrap();
+    assert!(matches!(gobuild.signer, Signer::Gobuild(_)));
+    assert!(Verifier::parse(&format!("g {log} https://g.example/")).is_err());
     let long = "n".repeat(101);
     for bad in [
         String::new(),

@@ -242,7 +242,10 @@ fn verifiers_that_are_not_needed_may_be_down_or_slow() {
     let peer = Place::new(other.path(), fake::shared()).serve(&[]);
     quick.set_behind(peer.url());
     let quick = format!("quick {} {}", peer.statement_key(), quick.url());
-    let more = ["--verifier", &quick, "--verifiers-quorum", "1"];
+    // A log of gobuild's form is another kind of verifier.
+    let log = format!("log {} {}/tlog", peer.verifier_key(), peer.url());
+    let needed = ["--verifiers-quorum", "2"];
+    let more = [["--verifier", &quick], ["--verifier", &log], needed].concat();
     let service = verified_by(&place, &slow, false, &more);
     slow.set_behind(service.url());
     service.builds("ex.example/many7");

@@ -10,7 +10,7 @@ use crate::{
     tlog::{OfflineProof, Policy, VerifierKey, leaf_hash, proof},
 };
 
-fn real_log(bench: &Bench) -> Log {
+pub(super) fn real_log(bench: &Bench) -> Log {
     let config = LogConfig {
         database: bench.folder.path().join("hotcell.db"),
         tiles: bench.folder.path().join("tiles"),

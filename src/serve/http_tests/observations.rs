@@ -2,7 +2,7 @@
 
 use std::sync::{OnceLock, atomic::Ordering::Relaxed};
 
-use super::*;
+use super::{log_paths::real_log, *};
 use crate::{
     build::BoxFuture,
     provenance::observation::{Observation, tests::public},
@@ -10,7 +10,7 @@ use crate::{
         queue::Standing,
         testing::{Outcome, key_of},
     },
-    verifiers::{Carrier, Quorum, Said, testing::verifier},
+    verifiers::{Carrier, Quorum, Said, Verifier, testing::verifier},
 };
 
 const PATH: &str = "/api/v1/observations";
@@ -145,6 +145,77 @@ impl Carrier for Link {
             let body = String::from_utf8(body.to_vec()).unwrap();
             Ok(Said { status, body })
         })
+    }
+
+    fn read<'a>(
+        &'a self,
+        _: usize,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<(u16, Vec<u8>), String>> {
+        Box::pin(async move {
+            let router = self.links.0[1].get().ok_or("it is down")?;
+            let request = Request::get(format!("/tlog/{path}")).header("host", "localhost");
+            let request = request.body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), 100_000).await.unwrap();
+            Ok((status, body.to_vec()))
+        })
+    }
+}
+
+/// A service that this log, of this key, verifies as gobuild's logs do.
+async fn verified_by_log(key: &str, log: Option<&Site>) -> Site {
+    let links = Links(vec![OnceLock::new(), OnceLock::new()]);
+    if let Some(log) = log {
+        drop(links.0[1].set(log.router.clone()));
+    }
+    let link = Link {
+        links: Arc::new(links),
+        own: 0,
+    };
+    let text = format!("gobuild {key} https://peer.example/tlog");
+    let verifiers = vec![Verifier::parse(&text).unwrap()];
+    let mut bench = Bench::new();
+    let quorum = Quorum::new(verifiers, 1, Arc::new(link));
+    let state = bench.folder.path().join("verifiers");
+    bench.quorum = Arc::new(quorum.with_state(state));
+    let ledger = Arc::clone(&bench.ledger);
+    Site::with(bench, ledger).await
+}
+
+#[tokio::test]
+async fn a_log_of_gobuilds_form_verifies_with_proven_records() {
+    let peer = || {
+        let bench = Bench::new();
+        let log = real_log(&bench);
+        (bench, log)
+    };
+    let path = format!("/{KEY}record");
+    let (bench, log) = peer();
+    let key = log.verifier_key().to_owned();
+    let honest = Site::with(bench, Arc::new(log)).await;
+    let ours = verified_by_log(&key, Some(&honest)).await;
+    let answer = ours.get(&path).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let envelope = ours.bench.catalogue.envelope(&super::key()).await.unwrap();
+    let envelope = String::from_utf8(envelope.unwrap()).unwrap();
+    assert!(envelope.contains("gobuild"), "{envelope}");
+    let (bench, log) = peer();
+    let other_key = log.verifier_key().to_owned();
+    let lie = Outcome::Binary(b"other bits".to_vec());
+    bench.executor.set(&super::key(), lie);
+    let liar = Site::with(bench, Arc::new(log)).await;
+    for (key, log, status, word) in [
+        (&other_key, Some(&liar), 502, "gobuild got sum 0"),
+        (&other_key, Some(&honest), 503, "signed head is wrong"),
+        (&key, None, 503, "it is down"),
+    ] {
+        let ours = verified_by_log(key, log).await;
+        let answer = ours.get(&path).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
+        assert!(answer.text().contains(word), "{word}: {}", answer.text());
+        assert_eq!(ours.records(), 0);
     }
 }
 
