@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     get,
-    provenance::rfc3339,
+    provenance::{observation::key_text, rfc3339},
     receipt::{Proved, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SUFFIX},
     spec::hex,
     store::durable,
@@ -292,6 +292,11 @@ impl Verified<'_> {
         line("cell", format!("policy {}, sha256 {}", policy.0, policy.1));
         let (finished, builder) = (escaped(&claims.finished), escaped(&claims.builder));
         line("built", format!("{finished} by {builder}"));
+        for observed in &claims.observed {
+            let bits = if observed.same { "same" } else { "OTHER" };
+            let (name, key) = (escaped(&observed.verifier), key_text(&observed.key));
+            line("observed", format!("{bits} bits, signed by {name}, {key}"));
+        }
         text
     }
 
@@ -315,6 +320,13 @@ impl Verified<'_> {
             .iter()
             .map(|it| json!({"uri": it.uri, "h1": it.h1}))
             .collect();
+        let observed = claims.observed.iter();
+        let observed: Vec<Value> = observed
+            .map(|it| {
+                let key = key_text(&it.key);
+                json!({"verifier": it.verifier, "key": key, "same": it.same})
+            })
+            .collect();
         json!({
             "file": self.file,
             "receipt": self.receipt,
@@ -333,6 +345,7 @@ impl Verified<'_> {
             "dependencies": dependencies,
             "builder": claims.builder,
             "finished": claims.finished,
+            "observed": observed,
         })
     }
 }

@@ -1,9 +1,16 @@
 //! What a statement of ours says, read back.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
-use super::{BUILD_TYPE, ENVELOPE_BYTES_MAX, EnvelopeError};
+use super::{
+    BUILD_TYPE, ENVELOPE_BYTES_MAX, EnvelopeError,
+    observation::{ENVELOPE_TYPE, Observation, claimed_key},
+};
 use crate::spec::unhex;
+
+/// Most observations of a statement that are read; an instance has fewer verifiers.
+const OBSERVED_MAX: usize = 64;
 
 /// The parts of a statement that `verify` compares and shows. Texts are as signed: escape them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +31,19 @@ pub struct Claims {
     pub builder: String,
     /// When the build ended, in UTC, by the builder's clock.
     pub finished: String,
+    /// What others signed about the same build. One that does not hold is left out.
+    pub observed: Vec<Observed>,
+}
+
+/// Somebody else's signed word in a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// What the statement calls them.
+    pub verifier: String,
+    /// Who signed. Whether that is the one who is named is not proven.
+    pub key: [u8; 32],
+    /// Whether they have the same bits.
+    pub same: bool,
 }
 
 /// Something that the cell was given.
@@ -54,10 +74,15 @@ impl Claims {
             let known = all.kind == "https://in-toto.io/Statement/v1"
                 && all.predicate_type == "https://slsa.dev/provenance/v1"
                 && definition.build_type == BUILD_TYPE;
+            let sha256 = unhex(&subject.digest.sha256)?;
+            let key = definition.external_parameters.key;
+            let others = run.byproducts.into_iter();
+            let observed = others.filter_map(|one| one.observed(&key, &sha256));
             known.then_some(Self {
                 name: subject.name,
-                sha256: unhex(&subject.digest.sha256)?,
-                key: definition.external_parameters.key,
+                sha256,
+                observed: observed.take(OBSERVED_MAX).collect(),
+                key,
                 policy: policy.name,
                 policy_sha256: policy.sha256,
                 dependencies: definition
@@ -155,6 +180,37 @@ struct Annotations {
 struct RunDetails {
     builder: BuilderId,
     metadata: Metadata,
+    #[serde(default)]
+    byproducts: Vec<Byproduct>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Byproduct {
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    annotations: serde_json::Value,
+}
+
+impl Byproduct {
+    /// The observation that it is, if it holds and is about this build.
+    fn observed(self, key: &str, sha256: &[u8; 32]) -> Option<Observed> {
+        if self.media_type != ENVELOPE_TYPE {
+            return None;
+        }
+        let envelope = STANDARD.decode(&self.content).ok()?;
+        let signer = claimed_key(&envelope)?;
+        let observation = Observation::open(&envelope, &signer).ok()?;
+        let verifier = self.annotations.get("verifier")?.as_str()?.to_owned();
+        (observation.key.to_string() == key).then(|| Observed {
+            verifier,
+            key: signer,
+            same: observation.sha256 == *sha256,
+        })
+    }
 }
 
 #[derive(Deserialize)]

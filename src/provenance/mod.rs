@@ -21,7 +21,7 @@ use crate::{
     spec::{BuildKey, Target, Variant, hex},
 };
 
-pub use claims::{Claims, Dependency};
+pub use claims::{Claims, Dependency, Observed};
 
 /// Media type of the payload, which the signature covers.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -450,11 +450,46 @@ pub(crate) mod tests {
         assert_eq!(list[0]["name"], "cell-report");
         assert_eq!(list[1]["content"], STANDARD.encode("signed"));
         assert_eq!(list[1]["annotations"]["verifier"], "peer");
-        assert!(Claims::parse(&text).is_ok());
+        assert_eq!(Claims::parse(&text).unwrap().observed, []);
         let alone = parsed(&built(), 0);
         let byproducts = &alone["predicate"]["runDetails"]["byproducts"];
         assert_eq!(byproducts.as_array().unwrap().len(), 1);
         assert_eq!(byproducts[0], list[0]);
+    }
+
+    #[test]
+    fn what_others_signed_is_read_back_when_it_holds() {
+        use observation::tests::{public, signed};
+        let run = Run {
+            builder: Builder::Local,
+            finished_ms: 0,
+        };
+        let word = |key: &BuildKey, byte: u8| {
+            let mut built = built();
+            built.sha256 = [byte; 32];
+            built.cell.policy_sha256 = "ab".repeat(32);
+            signed(byte, &observation::observation(key, &built, run).unwrap())
+        };
+        let other = BuildKey::parse("filippo.io/age@v1.2.0/cmd/age/linux-amd64-go1.26.8/");
+        let forged = String::from_utf8(word(&key(), 7)).unwrap();
+        let forged = forged.replace("\"sig\":\"", "\"sig\":\"AAAA");
+        let contents = [
+            word(&key(), 7),
+            word(&key(), 8),
+            word(&other.unwrap(), 7),
+            forged.into_bytes(),
+            b"garbage".to_vec(),
+        ];
+        let seen = contents.map(|content| Seen {
+            verifier: "peer".to_owned(),
+            agrees: true,
+            media_type: observation::ENVELOPE_TYPE,
+            content,
+        });
+        let text = statement(&key(), &built(), run, &seen).unwrap();
+        let observed = Claims::parse(&text).unwrap().observed;
+        let read: Vec<_> = observed.iter().map(|one| (one.key, one.same)).collect();
+        assert_eq!(read, [(public(7), true), (public(8), false)]);
     }
 
     #[test]
