@@ -77,7 +77,10 @@ impl Verification {
             return Err(Stop::new(Stop::USAGE, text).hint("take it from --verifier"));
         }
         let needed = self.verifiers_quorum.unwrap_or(self.verifier.len());
-        let carrier = Arc::new(ByFetch::new(Arc::clone(engine.fetch())));
+        let carrier = Arc::new(ByFetch::new(
+            Arc::clone(engine.fetch()),
+            self.verifier.len(),
+        ));
         let quorum = Quorum::new(self.verifier.clone(), needed, carrier);
         Ok(quorum.with_state(data.join(HEADS)))
     }

@@ -291,14 +291,14 @@ impl Serve {
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
         let service = opened.map_err(|error| failed(&error))?;
         // Only now it is ready: what a crash left is swept, and every answer can be given.
-        print(key)?;
         let url = format!("http://{address}/");
-        print(&url)?;
-        if let Some(witness) = &witness {
-            witness.announce(behind_tls.then_some(&*self.name), address)?;
-        }
         if let Some(key) = own_key {
             say(quorum::offer(&self.name, &key, &url));
+        }
+        print(key)?;
+        print(url)?;
+        if let Some(witness) = &witness {
+            witness.announce(behind_tls.then_some(&*self.name), address)?;
         }
         let bytes_max = match self.disk {
             Some(gib) => gib << 30,

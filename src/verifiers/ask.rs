@@ -21,9 +21,9 @@ use crate::{
 /// moment by itself.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Questions in a row without an answer; with the waits between, a restart of 15 s is survived.
-const FAILURES_MAX: u32 = 5;
+pub(super) const FAILURES_MAX: u32 = 5;
 /// First wait after a question without an answer, doubled each time.
-const WAIT_MIN: Duration = Duration::from_secs(1);
+pub(super) const WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// An observation with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::Carrier;
+use super::{
+    Carrier,
+    ask::{FAILURES_MAX, WAIT_MIN},
+};
 use crate::{
     get::{self, GetError, Http, Request},
     proxy::{self, Boxed, Limits, Sink, Transport, Url},
@@ -49,8 +52,18 @@ pub async fn ask(
         rest: Arc::clone(&way) as _,
     };
     let request = request(key, log_key, url);
-    let got = get::get(&request, state, &http).await;
-    let got = got.map_err(|error| sentence(&error))?;
+    let (mut failures, mut wait) = (0, WAIT_MIN);
+    let got = loop {
+        match get::get(&request, state, &http).await {
+            Ok(got) => break got,
+            Err(GetError::Unavailable { .. }) if failures + 1 < FAILURES_MAX => {
+                failures += 1;
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+            Err(error) => return Err(sentence(&error)),
+        }
+    };
     if got.record.key != *key {
         return Err("its record is about another build".to_owned());
     }

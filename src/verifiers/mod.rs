@@ -21,7 +21,7 @@ mod tests;
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     build::{BoxFuture, fetching::Fetch},
@@ -42,11 +42,10 @@ pub const VERIFIERS_MAX: usize = 16;
 /// Longest name of a verifier, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 /// Questions on their way at the same time, far below those that `fetch` works on at once: builds
-/// must not wait for verifiers.
-const QUESTIONS_MAX: usize = 16;
-
-/// Lookups and tiles of logs on their way at the same time. A lookup takes as long as a build.
-const READERS_MAX: usize = 16;
+/// must not wait for verifiers. Each verifier has its part of them, so that a slow one holds back
+/// nobody but itself.
+const QUESTIONS_MAX: usize = 32;
+const _: () = assert!(VERIFIERS_MAX <= QUESTIONS_MAX);
 
 /// A verifier, as the operator names it.
 #[derive(Debug, Clone)]
@@ -156,19 +155,26 @@ pub trait Carrier: Send + Sync + 'static {
 /// The role `fetch`.
 pub struct ByFetch {
     fetch: Arc<Fetch>,
-    places: Semaphore,
-    readers: Semaphore,
+    places: Vec<Semaphore>,
 }
 
 impl ByFetch {
-    /// Over this fetcher, which knows the addresses.
+    /// Over this fetcher, which knows the addresses of so many verifiers.
     #[must_use]
-    pub fn new(fetch: Arc<Fetch>) -> Self {
-        Self {
-            fetch,
-            places: Semaphore::new(QUESTIONS_MAX),
-            readers: Semaphore::new(READERS_MAX),
-        }
+    pub fn new(fetch: Arc<Fetch>, verifiers: usize) -> Self {
+        let part = || Semaphore::new((QUESTIONS_MAX / verifiers).max(1));
+        let places = (0..verifiers).map(|_| part()).collect();
+        Self { fetch, places }
+    }
+
+    /// A place for a question to one of them.
+    async fn place(&self, verifier: usize) -> Result<SemaphorePermit<'_>, String> {
+        let places = self
+            .places
+            .get(verifier)
+            .ok_or("there is no such verifier")?;
+        let place = places.acquire().await;
+        place.map_err(|_| "the service is stopping".to_owned())
     }
 }
 
@@ -180,8 +186,7 @@ impl Carrier for ByFetch {
     ) -> BoxFuture<'a, Result<Said, String>> {
         Box::pin(async move {
             let key = key.to_string();
-            let place = self.places.acquire().await;
-            let _place = place.map_err(|_| "the service is stopping".to_owned())?;
+            let _place = self.place(verifier).await?;
             match self.fetch.ask_once(Ask::Verifier { verifier, key }).await {
                 Ok(Answer::Verifier { status, body }) => Ok(Said { status, body }),
                 Ok(_) => Err("the fetcher gave another answer than was asked for".to_owned()),
@@ -196,8 +201,7 @@ impl Carrier for ByFetch {
     ) -> BoxFuture<'a, Result<(u16, Vec<u8>), String>> {
         Box::pin(async move {
             let path = path.to_owned();
-            let place = self.readers.acquire().await;
-            let _place = place.map_err(|_| "the service is stopping".to_owned())?;
+            let _place = self.place(verifier).await?;
             let ask = Ask::VerifierLog { verifier, path };
             match self.fetch.ask_once(ask).await {
                 Ok(Answer::VerifierLog { status, base64 }) => {

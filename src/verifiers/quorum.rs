@@ -26,6 +26,10 @@ use crate::{
 /// them. Afterwards the build is kept, and asking for it again goes on from here.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
+/// How long a build that was decided still listens to those that were not needed. Each of them is a
+/// task that asks; what they say later is lost.
+const LATE: Duration = Duration::from_secs(2 * 60);
+
 /// Who is asked, and how many of them must agree.
 pub struct Quorum {
     verifiers: Vec<Verifier>,
@@ -246,7 +250,7 @@ impl Asking {
 
     /// Listens to those that were not needed; returns those with other bits.
     pub async fn rest(mut self, sha256: &[u8; 32], size: u64) -> Vec<Other> {
-        let deadline = Instant::now() + self.quorum.patience;
+        let deadline = Instant::now() + LATE;
         let mut judged = Judged::default();
         while let Ok(Some(answer)) = timeout_at(deadline, self.answers.join_next()).await {
             if let Ok((at, answered)) = answer {
