@@ -343,6 +343,9 @@ async fn a_binary_that_is_gone_is_built_again_and_must_be_the_same() {
         panic!()
     };
     assert_eq!(row.failure.code, "mismatch");
+    let (name, policy) = (key().to_string(), bench.policy.clone());
+    let kept = bench.catalogue.observation(name, policy).await.unwrap();
+    assert!(kept.is_none(), "what the log contradicts is built afresh");
 }
 
 #[tokio::test]

@@ -176,6 +176,11 @@ async fn append_failure(inner: &Inner, job: &Job, built: Built, cause: AppendErr
                 existing.trim_end()
             );
             inner.parts.metrics.mismatch();
+            let catalogue = &inner.parts.catalogue;
+            // Bits that the log contradicts are not used again: the next attempt builds afresh.
+            if let Err(cause) = catalogue.forget_observation(job.key.to_string()).await {
+                error!(job.id, "cannot forget job {}: {}", job.id, chain(&cause));
+            }
             let now_ms = inner.parts.clock.now_ms();
             let kept = inner
                 .parts
