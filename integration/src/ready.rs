@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::Child,
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -12,6 +12,17 @@ use std::{
 
 /// Longest start: the first one makes keys and starts all roles.
 pub(crate) const START_MAX: Duration = Duration::from_secs(60);
+
+/// A process that ends the service when this program is gone, however it went.
+pub(crate) fn guard(pid: u32) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("read line; kill -TERM {pid} 2>/dev/null")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell starts")
+}
 
 /// Lines of the child's stdout, read in a thread until it closes.
 pub(crate) fn lines(child: &mut Child) -> mpsc::Receiver<String> {

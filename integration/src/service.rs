@@ -19,7 +19,7 @@ use crate::{
     command::{Ended, Run},
     fake::{self, Proxy},
     host, paths,
-    ready::{Ready, START_MAX, lines, wait_until_ready},
+    ready::{Ready, START_MAX, guard, lines, wait_until_ready},
 };
 
 /// Longest orderly end.
@@ -45,10 +45,8 @@ impl Place {
     pub fn new(folder: &Path, proxy: &Proxy) -> Self {
         let proxy = Some((proxy.url(), proxy.verifier_key()));
         Self {
-            folder: folder.to_owned(),
             proxy,
-            uid: None,
-            program: paths::hotcell(),
+            ..Self::real(folder)
         }
     }
 
@@ -191,17 +189,6 @@ pub fn go_env(name: &str) -> Option<String> {
     let ended = Run::new("go").args(["env", name]).wait();
     let value = ended.out().trim().to_owned();
     (ended.code == 0 && !value.is_empty()).then_some(value)
-}
-
-/// A process that ends the service when this program is gone, however it went.
-fn guard(pid: u32) -> Child {
-    Command::new("sh")
-        .args(["-c", &format!("read line; kill -TERM {pid} 2>/dev/null")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a shell starts")
 }
 
 /// A running `serve`; ended when dropped.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Stop, print, say, serve::tokio_listener};
+use super::{Stop, host::tokio_listener, print, say};
 use crate::{
     log::{RemoteSigner, SignError},
     serve::cosign::{Cosigning, PREFIX, answer_early},

@@ -11,6 +11,7 @@ mod cosign;
 mod disk;
 mod doctor;
 mod get;
+mod host;
 mod local;
 mod lock;
 mod log;

@@ -15,12 +15,11 @@ use hotcell_sandbox::{
     privilege::{self, Role},
     wire::NotInForce,
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
     Network, Stop,
     cosign::{self, parse_log},
-    disk, local, print,
+    disk, host, local, print,
     quorum::{self, Verification},
     say,
     watch::{self, Signals, Watch},
@@ -30,16 +29,13 @@ use crate::{
     build::{Engine, EnginePolicy, budget},
     log::{Log, LogConfig},
     roles::{self, Roles, SERVE_ID},
-    serve::{self, Listeners, ServeConfig},
+    serve::{self, ServeConfig},
     tlog::{VerifierKey, witness::WITNESSES_MAX},
     witness::{self, Witness},
 };
 
 /// Where the signer's state lies when started as root.
 const SIGN_DIR: &str = "/var/lib/hotcell-sign";
-/// Memory that one build is given room for when builds at a time are chosen, in bytes.
-const BUILD_BYTES: u64 = 4 << 30;
-
 /// How long a start waits for witnesses. Who is silent for longer is told of and asked again.
 const WITNESS_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -112,11 +108,11 @@ impl Serve {
             None => local::choose_policy(None)?,
         };
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
-        let public = bind(self.listen)?;
-        let admin = bind(self.admin)?;
-        raise_open_files().map_err(|error| failed(&error))?;
+        let public = host::bind(self.listen)?;
+        let admin = host::bind(self.admin)?;
+        host::raise_open_files().map_err(|error| failed(&error))?;
         // Before any thread exists, and while there is power to give away and a /proc to read.
-        let builds_max = self.max_builds.unwrap_or_else(builds_max).max(1);
+        let builds_max = self.max_builds.unwrap_or_else(host::builds_max).max(1);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (roles, sign) = self.start_roles(network, &chosen)?;
         let data = self.give_up().map_err(|error| failed(&*error))?;
@@ -269,10 +265,8 @@ impl Serve {
         let comparing = self.compare(&log, &engine);
         let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
-        let listeners = Listeners {
-            public: tokio_listener(ready.public).map_err(|error| failed(&error))?,
-            admin: Some(tokio_listener(ready.admin).map_err(|error| failed(&error))?),
-        };
+        let listeners = host::listeners(ready.public, ready.admin);
+        let listeners = listeners.map_err(|error| failed(&error))?;
         let artifacts = ready.data.join("artifacts");
         let behind_tls = self.name.contains('.') && address.ip().is_loopback();
         let config = ServeConfig {
@@ -292,18 +286,13 @@ impl Serve {
         let service = opened.map_err(|error| failed(&error))?;
         // Only now it is ready: what a crash left is swept, and every answer can be given.
         let url = format!("http://{address}/");
-        if let Some(key) = own_key {
-            say(quorum::offer(&self.name, &key, &url));
-        }
+        own_key.inspect(|key| say(quorum::offer(&self.name, key, &url)));
         print(key)?;
         print(url)?;
         if let Some(witness) = &witness {
             witness.announce(behind_tls.then_some(&*self.name), address)?;
         }
-        let bytes_max = match self.disk {
-            Some(gib) => gib << 30,
-            None => budget::default_bytes(&ready.data).map_err(|error| failed(&error))?,
-        };
+        let bytes_max = self.disk_bytes(&ready.data)?;
         let (stop_witnesses, stopped) = tokio::sync::watch::channel(false);
         let witnesses = tokio::spawn(client.run(stopped));
         let keeper = tokio::spawn(disk::keep_budget(engine, artifacts, bytes_max));
@@ -319,11 +308,19 @@ impl Serve {
         stop_witnesses.send_replace(true);
         let _ended = witnesses.await; // it holds the log, whose last holder ends the appender
         match gone {
-            Some(role) => Err(Stop::new(
-                Stop::FAILED,
-                format!("role `{role}` ended; the service stops"),
-            )),
+            Some(role) => {
+                let text = format!("role `{role}` ended; the service stops");
+                Err(Stop::new(Stop::FAILED, text))
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Disk space that may be used.
+    fn disk_bytes(&self, data: &Path) -> Result<u64, Stop> {
+        match self.disk {
+            Some(gib) => Ok(gib << 30),
+            None => budget::default_bytes(data).map_err(|e| Stop::chain(Stop::FAILED, &e)),
         }
     }
 }
@@ -357,39 +354,6 @@ fn check_name(name: &str) -> Result<(), Stop> {
         return Ok(());
     }
     Err(Stop::new(Stop::USAGE, "--name is no host name").hint("write it as build.example.org"))
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
-    let bound = TcpListener::bind(address);
-    bound.map_err(|error| {
-        Stop::new(Stop::USAGE, format!("cannot listen on {address}: {error}"))
-            .hint("another service may listen there; choose with --listen and --admin")
-    })
-}
-
-pub(super) fn tokio_listener(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
-    listener.set_nonblocking(true)?;
-    tokio::net::TcpListener::from_std(listener)
-}
-
-/// A connection, a download and a log entry each need a descriptor: takes all that this process may
-/// have (the usual soft limit is 1,024).
-fn raise_open_files() -> nix::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-}
-
-/// One build for each 4 GiB, at most one for each processor.
-fn builds_max() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        });
-    let builds = memory.map_or(1, |kib| (kib << 10) / BUILD_BYTES);
-    usize::try_from(builds).unwrap_or(1).clamp(1, processors)
 }
 
 /// Text on a terminal, JSON elsewhere; `RUST_LOG` chooses what.
