@@ -84,7 +84,7 @@ pub(super) enum FetchError {
     GoMod(#[from] TooMuch),
     /// A witness of the log, or a verifier.
     #[error(transparent)]
-    Witness(#[from] super::witness::WitnessError),
+    Witness(#[from] super::peers::PeerError),
     /// Our disk.
     #[error("cannot use the module cache")]
     Disk(#[from] io::Error),

@@ -12,6 +12,7 @@ mod closure;
 mod error;
 mod gomod;
 mod modules;
+mod peers;
 mod probe;
 mod resolve;
 mod role;

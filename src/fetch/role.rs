@@ -19,12 +19,13 @@ use super::{
     closure::Closure,
     error::FetchError,
     modules::Modules,
+    peers::PeerError,
     resolve,
     sdk::Sdks,
     session::Session,
     verifier::Verifiers,
     wire::{Answer, Ask, Member, ModuleHash, Request},
-    witness::{WitnessError, Witnesses},
+    witness::Witnesses,
 };
 use crate::{
     channel::AsyncChannel,
@@ -92,8 +93,8 @@ pub enum RoleError {
     Channel(#[from] ChannelError),
 }
 
-impl From<WitnessError> for RoleError {
-    fn from(error: WitnessError) -> Self {
+impl From<PeerError> for RoleError {
+    fn from(error: PeerError) -> Self {
         Self::Witnesses(error.into())
     }
 }

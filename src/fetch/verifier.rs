@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hotcell_sandbox::wire::MESSAGE_BYTES_MAX;
-use reqwest::{
-    Client, Url,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
-    redirect::Policy,
-};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 
 use super::{
+    peers::{PeerError, Peers, body, bytes, send},
     wire::Answer,
-    witness::{WitnessError, body, bytes, silent},
 };
 use crate::{
     provenance::observation::OBSERVATION_BYTES_MAX,
@@ -37,55 +33,26 @@ const _: () = assert!(6 * ANSWER_BYTES_MAX + 1024 < MESSAGE_BYTES_MAX);
 
 /// All verifiers.
 #[derive(Debug, Default)]
-pub struct Verifiers {
-    urls: Vec<Url>,
-    /// Nothing when there are none.
-    client: Option<Client>,
-}
+pub struct Verifiers(Peers);
 
 impl Verifiers {
     /// Takes the addresses of the start.
-    pub(crate) fn new(urls: &[String]) -> Result<Self, WitnessError> {
-        if urls.is_empty() {
-            return Ok(Self::default());
-        }
-        let parsed: Result<Vec<_>, _> = urls.iter().map(|url| Url::parse(url)).collect();
-        let parsed = parsed.map_err(|_| WitnessError::Address)?;
-        if parsed.len() > VERIFIERS_MAX {
-            return Err(WitnessError::Address);
-        }
-        let client = Client::builder()
-            .user_agent(concat!("hotcell/", env!("CARGO_PKG_VERSION")))
-            .timeout(TOTAL)
-            .redirect(Policy::none()) // who answers for a verifier was chosen by a person
-            .referer(false)
-            .no_proxy()
-            .build()
-            .map_err(WitnessError::Tls)?;
-        Ok(Self {
-            urls: parsed,
-            client: Some(client),
-        })
+    pub(crate) fn new(urls: &[String]) -> Result<Self, PeerError> {
+        Peers::new(urls, VERIFIERS_MAX, TOTAL).map(Self)
     }
 
     /// Reads a lookup or a tile of a verifier's log.
-    pub(crate) async fn read(&self, verifier: usize, path: &str) -> Result<Answer, WitnessError> {
-        let (Some(url), Some(client)) = (self.urls.get(verifier), &self.client) else {
-            return Err(WitnessError::Unknown);
-        };
+    pub(crate) async fn read(&self, verifier: usize, path: &str) -> Result<Answer, PeerError> {
+        let (prefix, client) = self.0.get(verifier)?;
         let lookup = path.strip_prefix("lookup/").map(BuildKey::parse);
         let tile = path.strip_prefix("tile/").and_then(TilePath::parse);
         let total = match (lookup, tile) {
             (Some(Ok(_)), _) => LOOKUP_TOTAL,
             (_, Some(_)) => TOTAL,
-            _ => return Err(WitnessError::Unknown),
+            _ => return Err(PeerError::Unknown),
         };
-        let address = format!("{}/{path}", url.as_str().trim_end_matches('/'));
-        let request = client.get(address).timeout(total);
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| silent(&error, total))?;
+        let request = client.get(format!("{prefix}/{path}")).timeout(total);
+        let mut response = send(request, total).await?;
         let body = bytes(&mut response, LOG_BYTES_MAX, total).await?;
         Ok(Answer::VerifierLog {
             status: response.status().as_u16(),
@@ -94,26 +61,16 @@ impl Verifiers {
     }
 
     /// Asks one for an observation; gives status and body of its answer.
-    pub(crate) async fn ask(
-        &self,
-        verifier: usize,
-        key: &str,
-    ) -> Result<(u16, String), WitnessError> {
-        let (Some(url), Some(client)) = (self.urls.get(verifier), &self.client) else {
-            return Err(WitnessError::Unknown);
-        };
-        let key = BuildKey::parse(key).map_err(|_| WitnessError::Unknown)?;
-        let prefix = url.as_str().trim_end_matches('/');
+    pub(crate) async fn ask(&self, verifier: usize, key: &str) -> Result<(u16, String), PeerError> {
+        let (prefix, client) = self.0.get(verifier)?;
+        let key = BuildKey::parse(key).map_err(|_| PeerError::Unknown)?;
         let question = serde_json::json!({ "key": key.to_string() });
         let request = client
             .post(format!("{prefix}/api/v1/observations"))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(question.to_string());
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| silent(&error, TOTAL))?;
+        let mut response = send(request, TOTAL).await?;
         let body = body(&mut response, ANSWER_BYTES_MAX, TOTAL).await?;
         Ok((response.status().as_u16(), body))
     }
@@ -129,7 +86,7 @@ mod tests {
         let key = "example.org/m@v1.0.0/linux-amd64-go1.26.8/";
         for (verifier, key) in [(1, key), (0, ""), (0, "x"), (0, "../m@v1.0.0/x/")] {
             let refused = verifiers.ask(verifier, key).await;
-            assert!(matches!(refused, Err(WitnessError::Unknown)), "{key}");
+            assert!(matches!(refused, Err(PeerError::Unknown)), "{key}");
         }
         for (verifier, path) in [
             (1, "tile/8/0/000"),
@@ -140,11 +97,11 @@ mod tests {
             (0, "latest"),
         ] {
             let refused = verifiers.read(verifier, path).await;
-            assert!(matches!(refused, Err(WitnessError::Unknown)), "{path}");
+            assert!(matches!(refused, Err(PeerError::Unknown)), "{path}");
         }
         let none = Verifiers::new(&[]).unwrap();
         let refused = none.ask(0, key).await;
-        assert!(matches!(refused, Err(WitnessError::Unknown)));
+        assert!(matches!(refused, Err(PeerError::Unknown)));
         assert!(Verifiers::new(&["nowhere".to_owned()]).is_err());
         assert!(Verifiers::new(&vec!["http://a.test".to_owned(); VERIFIERS_MAX + 1]).is_err());
     }
