@@ -62,7 +62,7 @@ impl Claims {
     /// It is no statement on a build of ours.
     pub fn parse(statement: &[u8]) -> Result<Self, EnvelopeError> {
         let parse = || {
-            let all: Statement = (statement.len() <= ENVELOPE_BYTES_MAX)
+            let all: Statement<Predicate> = (statement.len() <= ENVELOPE_BYTES_MAX)
                 .then(|| serde_json::from_slice(statement).ok())
                 .flatten()?;
             let [subject] = <[Subject; 1]>::try_from(all.subject).ok()?;
@@ -114,23 +114,23 @@ impl Claims {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Statement {
+pub(super) struct Statement<Predicate> {
     #[serde(rename = "_type")]
-    kind: String,
-    subject: Vec<Subject>,
-    predicate_type: String,
-    predicate: Predicate,
+    pub(super) kind: String,
+    pub(super) subject: Vec<Subject>,
+    pub(super) predicate_type: String,
+    pub(super) predicate: Predicate,
 }
 
 #[derive(Deserialize)]
-struct Subject {
-    name: String,
-    digest: Digest,
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) digest: Digest,
 }
 
 #[derive(Deserialize)]
-struct Digest {
-    sha256: String,
+pub(super) struct Digest {
+    pub(super) sha256: String,
 }
 
 #[derive(Deserialize)]

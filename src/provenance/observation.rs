@@ -9,7 +9,11 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Builder, Envelope, EnvelopeError, NoDirHash, Run, dependencies, open, rfc3339};
+use super::{
+    Builder, Envelope, EnvelopeError, NoDirHash, Run,
+    claims::{Digest, Statement, Subject},
+    dependencies, open, rfc3339,
+};
 use crate::{
     build::Built,
     spec::{BuildKey, Sum, hex, unhex},
@@ -102,7 +106,7 @@ impl Observation {
     }
 
     fn parse(statement: &[u8]) -> Option<Self> {
-        let all: Statement = serde_json::from_slice(statement).ok()?;
+        let all: Statement<Predicate> = serde_json::from_slice(statement).ok()?;
         let [subject] = <[Subject; 1]>::try_from(all.subject).ok()?;
         let said = all.predicate;
         let key = BuildKey::parse(&said.key).ok()?;
@@ -125,33 +129,12 @@ impl Observation {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Statement {
-    #[serde(rename = "_type")]
-    kind: String,
-    subject: Vec<Subject>,
-    predicate_type: String,
-    predicate: Predicate,
-}
-
-#[derive(Deserialize)]
-struct Subject {
-    name: String,
-    digest: Digest256,
-}
-
-#[derive(Deserialize)]
-struct Digest256 {
-    sha256: String,
-}
-
-#[derive(Deserialize)]
 struct Predicate {
     key: String,
     size: u64,
     sum: String,
-    policy: Digest256,
-    inputs: Digest256,
+    policy: Digest,
+    inputs: Digest,
     observer: Observer,
 }
 
