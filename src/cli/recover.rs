@@ -73,8 +73,8 @@ impl Recover {
             Ok(Some(key)) => audit::parse_key(&key).map_err(|error| stop(&error)),
             Ok(None) | Err(ArchiveError::NoLog { .. }) => {
                 let text = format!("`{}` names no log", self.data.display());
-                let hint = "say which one with --verifierkey; the signer's folder is named by the \
-                            beginning of its hash";
+                let hint = "say which one with --verifierkey; the signer's folder holds one folder \
+                            for each key, named by its hash";
                 Err(Stop::new(Stop::USAGE, text).hint(hint))
             }
             Err(error) => Err(stop(&error.into())),
