@@ -7,10 +7,14 @@
 
 use std::fs::File;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use rusqlite::Connection;
 
-use super::{LoadError, LogConfig, OpenError, records, startup::open_database, tiles::Tiles};
+use super::{
+    LoadError, LogConfig, OpenError, records,
+    startup::{checked_edge, lock, open_database},
+    tiles::Tiles,
+};
 use crate::{
     spec::Record,
     tlog::{Edge, Tree, VerifierKey, leaf_hash, text::is_record},
@@ -76,9 +80,7 @@ impl Refill {
     /// When a service runs on it, when it is damaged or is another log's.
     pub fn begin(config: &LogConfig, key: &VerifierKey) -> Result<Self, RefillError> {
         let db = open_database(config)?;
-        let lock = File::create(config.database.with_extension("lock")).map_err(LoadError::io)?;
-        let lock =
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::Locked)?;
+        let lock = lock(config)?;
         db.execute_batch("BEGIN IMMEDIATE")?;
         match records::key(&db)? {
             Some(found) if found != key.to_string() => {
@@ -87,27 +89,10 @@ impl Refill {
             Some(_) => {}
             None => records::set_key(&db, &key.to_string())?,
         }
-        let damaged = |what: &str| LoadError::Damaged {
-            what: what.to_owned(),
-        };
         let head = records::head(&db)?.map(|head| head.tree);
         let old = head.unwrap_or_else(|| Edge::default().tree());
-        if records::count(&db)? != Some(old.size) {
-            let what = "records are missing, or there are more than its head covers";
-            return Err(damaged(what).into());
-        }
-        let edge = match old.size {
-            0 => Edge::default(), // tiles of what is to come may lie here
-            size => {
-                let tiles = Tiles::new(&config.tiles);
-                tiles.complete(&db, size)?;
-                tiles.check_records(&db, size)?;
-                tiles.edge(&db, size)?
-            }
-        };
-        if edge.tree() != old {
-            return Err(damaged("its records do not have the root of its head").into());
-        }
+        // Of an empty folder too: tiles of what is to come may lie there.
+        let edge = checked_edge(&db, &Tiles::new(&config.tiles), &old)?;
         Ok(Self {
             db,
             edge,

@@ -23,10 +23,13 @@ use crate::{
     receipt::KeysLeaf,
     store::db,
     tlog::{
-        Frontier, Note, Tree, VerifierKey, empty_root, index, leaf_hash,
+        Edge, Frontier, Note, Tree, VerifierKey, empty_root, index, leaf_hash,
         text::{checkpoint_text, tree_text},
     },
 };
+
+/// What is wrong with a log whose records were changed.
+const NOT_THE_ROOT: &str = "its records do not have the root of its head";
 
 /// An opened log.
 pub(super) struct Opened {
@@ -61,6 +64,12 @@ pub(super) fn open_database(config: &LogConfig) -> Result<Connection, OpenError>
     Ok(db::open(&config.database)?)
 }
 
+/// One appender per log; the compare-and-swap of the head would catch a second one, later.
+pub(super) fn lock(config: &LogConfig) -> Result<Flock<File>, OpenError> {
+    let lock = File::create(config.database.with_extension("lock")).map_err(LoadError::io)?;
+    Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::Locked)
+}
+
 /// Opens, verifies and, with a signer that agrees, readies the log for appending.
 pub(super) fn open(
     config: &LogConfig,
@@ -68,9 +77,7 @@ pub(super) fn open(
     faults: Hook,
 ) -> Result<Opened, OpenError> {
     let db = open_database(config)?;
-    // One appender per log; the compare-and-swap of the head would catch a second one, later.
-    let lock = File::create(config.database.with_extension("lock")).map_err(LoadError::io)?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::Locked)?;
+    let lock = lock(config)?;
     let key = match key(config)? {
         Some(key) => key,
         None => begin(&db, signer.as_deref())?,
@@ -210,7 +217,7 @@ fn last_signed(db: &Connection, tiles: &Tiles, key: &VerifierKey) -> Result<Snap
 /// What the appender works on.
 pub(super) struct Loaded {
     pub(super) db: Connection,
-    pub(super) edge: crate::tlog::Edge,
+    pub(super) edge: Edge,
     pub(super) frontier: Frontier,
     pub(super) note: Arc<str>,
     pub(super) checkpoint: Arc<str>,
@@ -241,19 +248,12 @@ pub(super) fn load(
     let damaged = |what: &str| LoadError::Damaged {
         what: what.to_owned(),
     };
-    if records::count(&db)? != Some(head.tree.size) {
-        return Err(damaged(
-            "records are missing, or there are more than its head covers",
-        ));
-    }
-    tiles.complete(&db, head.tree.size)?;
-    tiles.check_records(&db, head.tree.size)?;
-    let edge = tiles.edge(&db, head.tree.size)?;
+    let edge = checked_edge(&db, tiles, &head.tree)?;
     let subtrees = tiles.subtrees(&edge, &Recent::new(), head.tree.size)?;
     let frontier = Frontier::from_subtrees(head.tree.size, subtrees);
     let frontier = frontier.ok_or_else(|| damaged("its size"))?;
-    if edge.tree() != head.tree || frontier.tree() != head.tree {
-        return Err(damaged("its records do not have the root of its head"));
+    if frontier.tree() != head.tree {
+        return Err(damaged(NOT_THE_ROOT));
     }
     let recent = Recent::new();
     let last = signer.last().map_err(LoadError::Unsigned)?;
@@ -265,6 +265,26 @@ pub(super) fn load(
         note: signed.note.into(),
         checkpoint: signed.checkpoint.into(),
     })
+}
+
+/// The right edge of the log of this head, whose records, tiles and root agree. Tiles that are no
+/// files yet are made.
+pub(super) fn checked_edge(db: &Connection, tiles: &Tiles, head: &Tree) -> Result<Edge, LoadError> {
+    let damaged = |what: &str| LoadError::Damaged {
+        what: what.to_owned(),
+    };
+    if records::count(db)? != Some(head.size) {
+        return Err(damaged(
+            "records are missing, or there are more than its head covers",
+        ));
+    }
+    tiles.complete(db, head.size)?;
+    tiles.check_records(db, head.size)?;
+    let edge = tiles.edge(db, head.size)?;
+    match edge.tree() == *head {
+        true => Ok(edge),
+        false => Err(damaged(NOT_THE_ROOT)),
+    }
 }
 
 /// Checks that both notes are signed by the key and say this tree.
