@@ -123,34 +123,29 @@ fn a_log_is_filled_up_from_no_other_log_and_no_fork_of_it() {
 #[test]
 fn older_copies_of_single_parts_are_told_or_finished() {
     let log = Rewound::new();
-    log.copy("data", "newest");
     let newest = {
         let service = log.place.serve(&[]);
         head(&service)
+    };
+    let lives = || {
+        let mut service = log.place.serve(&[]);
+        assert_eq!(head(&service), newest);
+        assert!(
+            health(&service).contains("log: live"),
+            "{}",
+            health(&service)
+        );
+        assert_eq!(service.stop(), 0);
     };
     let serve = LogConfig::FOLDER;
     // Tiles only: what is missing is made again from the records.
     let tiles = format!("data/{serve}/tiles");
     assert!(log.path(&tiles).is_dir(), "the tiles lie elsewhere");
     log.restore(&format!("older/{serve}/tiles"), &tiles);
-    let mut service = log.place.serve(&[]);
-    assert_eq!(head(&service), newest);
-    assert!(
-        health(&service).contains("log: live"),
-        "{}",
-        health(&service)
-    );
-    assert_eq!(service.stop(), 0);
+    lives();
     // The signer only: it is led on from what it remembers, by a proof.
     log.restore("older-sign", "sign");
-    let mut service = log.place.serve(&[]);
-    assert_eq!(head(&service), newest);
-    assert!(
-        health(&service).contains("log: live"),
-        "{}",
-        health(&service)
-    );
-    assert_eq!(service.stop(), 0);
+    lives();
     // The database only.
     for file in fs::read_dir(log.path(&format!("older/{serve}"))).expect("a folder") {
         let file = file.expect("an entry");
