@@ -112,8 +112,6 @@ pub struct Found {
     pub index: u64,
     /// Its text, ending in a newline.
     pub record: String,
-    /// Text of its companion.
-    pub companion: String,
     /// Signed note of a head that covers both.
     pub note: String,
 }
@@ -210,7 +208,7 @@ struct Inner {
     key_text: String,
     signer: Option<Arc<dyn Signer>>,
     state: Arc<State>,
-    reader: Mutex<Connection>,
+    readers: db::Readers,
     database: PathBuf,
     /// Nothing when the log came up fenced; taken when it ends.
     appender: Option<(mpsc::Sender<Submission>, JoinHandle<()>)>,
@@ -279,7 +277,7 @@ impl Log {
             key: opened.key,
             signer,
             state: opened.state,
-            reader: Mutex::new(db::open(&config.database)?),
+            readers: db::Readers::open(&config.database)?,
             database: config.database.clone(),
             appender: appender.transpose()?,
         })))
@@ -302,15 +300,14 @@ impl Log {
 
     /// Finds the record of a build. Reads the database: call it where it may block for a moment.
     pub fn lookup(&self, key: &BuildKey) -> Result<Option<Found>, LoadError> {
-        let found = records::find(&self.reader(), &key.to_string())?;
+        let found = records::find_record(&self.reader(), &key.to_string())?;
         // The head is taken after the record, so it covers every record that was published; one
         // that was committed and is not published yet does not exist.
         let published = self.0.state.published();
         let visible = found.filter(|(index, ..)| index + 1 < published.tree.size);
-        Ok(visible.map(|(index, record, companion)| Found {
+        Ok(visible.map(|(index, record)| Found {
             index,
             record,
-            companion,
             note: published.note.to_string(),
         }))
     }
@@ -413,6 +410,6 @@ impl Log {
     }
 
     fn reader(&self) -> std::sync::MutexGuard<'_, Connection> {
-        self.0.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.readers.free()
     }
 }

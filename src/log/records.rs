@@ -164,6 +164,16 @@ pub(super) fn heads_after(db: &Connection, size: u64, count: u32) -> rusqlite::R
     rows.collect()
 }
 
+/// Index and text of the record of a key.
+pub(super) fn find_record(db: &Connection, key: &str) -> rusqlite::Result<Option<(u64, String)>> {
+    let sql = "SELECT k.record, r.body FROM log_key k JOIN log_record r ON r.id = k.record
+               WHERE k.key = ?1";
+    let mut statement = db.prepare_cached(sql)?;
+    statement
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
 /// Index, text and companion of the record of a key.
 pub(super) fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<(u64, String, String)>> {
     let sql = "SELECT k.record, r.body, c.body FROM log_key k

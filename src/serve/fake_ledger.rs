@@ -111,7 +111,6 @@ impl Ledger for FakeLedger {
         Ok(place.map(|at| Found {
             index: u64::try_from(at * 2 + 1).unwrap(),
             record: records[at].text(),
-            companion: String::new(),
             note: self.latest().to_string(),
         }))
     }

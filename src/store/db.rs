@@ -4,7 +4,11 @@
 //! catalogue. WAL, so that readers never wait; `synchronous=FULL`, so that a commit that returned
 //! survives a power cut.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    time::Duration,
+};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -78,6 +82,45 @@ pub fn open_to_read(path: &Path) -> Result<Connection, DbError> {
         // The log's tables are the same in all versions so far.
         1..=SCHEMA_VERSION => Ok(db),
         found => Err(DbError::Newer { found }),
+    }
+}
+
+/// Connections for reading. A thread that has to wait for another one's three pages costs more than
+/// the pages do, so there is one for each processor.
+#[derive(Debug)]
+pub struct Readers {
+    others: Vec<Mutex<Connection>>,
+    last: Mutex<Connection>,
+}
+
+impl Readers {
+    /// Each has a cache of 2 MiB.
+    const MAX: usize = 16;
+
+    /// Opens a database that is there.
+    ///
+    /// # Errors
+    /// As [`open_to_read`].
+    pub fn open(path: &Path) -> Result<Self, DbError> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let open = || open_to_read(path).map(Mutex::new);
+        let others = (1..processors.min(Self::MAX)).map(|_| open());
+        Ok(Self {
+            others: others.collect::<Result<_, _>>()?,
+            last: open()?,
+        })
+    }
+
+    /// The first that nobody uses, as its cache knows the most; waits when there is none.
+    pub fn free(&self) -> MutexGuard<'_, Connection> {
+        for reader in &self.others {
+            match reader.try_lock() {
+                Ok(reader) => return reader,
+                Err(TryLockError::Poisoned(reader)) => return reader.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
