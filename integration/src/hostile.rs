@@ -9,7 +9,7 @@ use std::{
 
 use crate::{command::Run, paths};
 
-/// Release of Tessera whose check of logs is used.
+/// Release of Tessera whose programs are used.
 const TESSERA: &str = "v1.0.4";
 
 /// What this process has built. One at a time, and each once: two tests may want the same program
@@ -33,13 +33,20 @@ pub fn torchwood() -> PathBuf {
 
 /// Tessera's own check of a whole log. Its exit code is 0 whatever it finds: read what it says.
 pub fn fsck() -> PathBuf {
+    tessera("cmd/fsck")
+}
+
+/// A program of Tessera's module: `internal/hammer`, which loads logs, `cmd/conformance/posix`, a
+/// log in a folder.
+pub fn tessera(package: &str) -> PathBuf {
     let folder = paths::cache().join("programs").join(TESSERA);
+    let name = package.rsplit('/').next().unwrap_or(package);
     let one = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if !folder.join("fsck").is_file() {
+    if !folder.join(name).is_file() {
         Run::new("go")
             .arg("install")
             .arg(format!(
-                "github.com/transparency-dev/tessera/cmd/fsck@{TESSERA}"
+                "github.com/transparency-dev/tessera/{package}@{TESSERA}"
             ))
             .env("GOBIN", &folder)
             .env("CGO_ENABLED", "0")
@@ -49,7 +56,7 @@ pub fn fsck() -> PathBuf {
             .succeed();
     }
     drop(one);
-    folder.join("fsck")
+    folder.join(name)
 }
 
 /// A witness by others: litewitness, of the module that `integration/witness/` names.

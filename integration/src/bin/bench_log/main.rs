@@ -1,9 +1,12 @@
 //! The log under load, in one run: appends by one and by many, the time of an answer at a steady
-//! rate, lookups over HTTP and start-up with few and with many records. Beside it what one commit
-//! per record costs, which is how a service without batches would do it.
+//! rate, appends over HTTP by Tessera's hammer, lookups over HTTP and start-up with few and with
+//! many records. Beside it what one commit per record costs, which is how a service without batches
+//! would do it, and Tessera's own log in a folder under the same hammer.
 //!
 //! Called by `integration/bench log [RECORDS]`. Prints figures and ratios; asserts nothing.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+mod hammer;
 
 use std::{
     fs,
@@ -50,6 +53,7 @@ fn main() -> Result<(), Anything> {
     say("one commit per record, bare SQLite", &rate(single));
     let folder = paths::scratch("bench-log");
     runtime.block_on(appends(folder.path(), single))?;
+    hammer::compare(&runtime, folder.path())?;
     if records == 0 {
         return Ok(()); // appends alone
     }
