@@ -20,7 +20,7 @@ use super::{
 };
 use crate::spec::{
     BuildKey, GoQuery, ModulePath, PackageDir, PackageQuery, SpecError, Target, Variant,
-    VersionQuery, url,
+    VersionQuery, paste, url,
 };
 
 /// Lines of "recent builds".
@@ -89,14 +89,8 @@ pub(super) async fn submit(
 }
 
 async fn start(app: &App, asked: &Asked) -> Result<BuildKey, Refusal> {
-    let spec = asked.spec.trim();
-    // Pasted addresses end in a slash; behind a version it says that the module ends there.
-    let spec = if spec.contains('@') {
-        spec
-    } else {
-        spec.trim_end_matches('/')
-    };
-    let query = PackageQuery::parse(spec)?;
+    let spec = paste::meant(&asked.spec);
+    let query = PackageQuery::parse(&spec)?;
     let target = match asked.target.trim() {
         "" => Target::HOST,
         text => Target::parse(text)?,

@@ -7,6 +7,7 @@
 mod go;
 mod key;
 mod module;
+pub mod paste;
 mod query;
 mod record;
 mod target;
