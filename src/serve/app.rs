@@ -50,6 +50,8 @@ pub(super) struct App {
     /// Observations that were signed already.
     pub(super) observed: Observed,
     pub(super) builds_max: usize,
+    /// SHA-256 of the build policy, hex.
+    pub(super) policy_sha256: String,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,

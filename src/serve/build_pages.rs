@@ -6,7 +6,8 @@ use askama::Template;
 
 use super::{
     artifacts::Opened,
-    catalogue::{FailureRow, ResultRow},
+    catalogue::{FailureRow, Recent, ResultRow},
+    lists,
     live::Snapshot,
     pages::{clean, clean_all, slashed},
     words,
@@ -177,13 +178,18 @@ pub(super) struct ResultPage {
     output: Html,
     get: String,
     other_variant: String,
+    key: String,
+    /// Other results of the package.
+    others: Vec<lists::Choice>,
 }
 
 impl ResultPage {
-    /// `origin` is where the visitor sees us: scheme, host and port.
+    /// `recent` are results of the module; `origin` is where the visitor sees us: scheme, host and
+    /// port.
     pub(super) fn new(
         row: &ResultRow,
         gzip: Option<&Opened>,
+        recent: &[Recent],
         verifier_key: &str,
         origin: &str,
     ) -> Self {
@@ -234,6 +240,12 @@ impl ResultPage {
             output: built.output.html(),
             get: get_command(key, verifier_key, origin),
             other_variant: url::build_path(&other),
+            key: key.to_string(),
+            others: recent
+                .iter()
+                .filter(|recent| recent.key != *key && recent.key.package() == key.package())
+                .map(lists::Choice::of)
+                .collect(),
         }
     }
 }

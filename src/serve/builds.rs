@@ -28,8 +28,11 @@ use crate::spec::{
     url::{self, Page, Path},
 };
 
+/// Newest results of a module among which a page looks for others of its package.
+const OTHERS: u32 = 20;
 /// First path elements that are never modules.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 10] = [
+    "-",
     "tlog",
     "witness",
     "api",
@@ -327,11 +330,14 @@ async fn show_result(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<
     let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
     let gzip = tokio::task::spawn_blocking(move || artifacts.gzip(&sha256)).await;
     let gzip = gzip.ok().and_then(Result::ok).flatten();
+    let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
+    let recent = recent.await.map_err(|cause| Refusal::internal(&cause))?;
     let key = app.ledger.verifier_key();
     let origin = format!("{scheme}://{host}");
     Ok(answer::page(&ResultPage::new(
         row,
         gzip.as_ref(),
+        &recent,
         &key,
         &origin,
     )))

@@ -12,9 +12,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     build::Built,
-    serve::rows::to_json,
+    serve::rows::{add_package, recent_row, to_json},
     spec::{BuildKey, ModulePath},
-    store::db,
+    store::db::{self, Readers},
 };
 
 /// Mismatches kept; each is an alarm, a thousand of them say no more than ten.
@@ -48,20 +48,27 @@ pub use super::rows::{FailureRow, JobRow, NewResult, Recent, ResultRow};
 
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Catalogue(Arc<Mutex<Connection>>);
+pub struct Catalogue {
+    writer: Arc<Mutex<Connection>>,
+    readers: Arc<Readers>,
+}
 
 impl Catalogue {
     /// Opens the database and creates what is missing.
     pub fn open(path: &Path) -> Result<Self, CatalogueError> {
         let connection = db::open(path)?;
         connection.execute_batch(include_str!("schema.sql"))?;
+        fill_packages(&connection)?;
         let sql = "SELECT count(*) FROM pragma_table_info('job') WHERE name = 'publish'";
         if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
             // Made by a version before verifiers, whose jobs were all for the log.
             let sql = "ALTER TABLE job ADD COLUMN publish INTEGER NOT NULL DEFAULT 1";
             connection.execute_batch(sql)?;
         }
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self {
+            writer: Arc::new(Mutex::new(connection)),
+            readers: Arc::new(Readers::open(path)?),
+        })
     }
 
     /// Runs `work` where it may block.
@@ -69,8 +76,18 @@ impl Catalogue {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, CatalogueError> + Send + 'static,
     ) -> Result<T, CatalogueError> {
-        let connection = Arc::clone(&self.0);
+        let connection = Arc::clone(&self.writer);
         let task = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
+        task.await.map_err(|_| CatalogueError::Gone)?
+    }
+
+    /// As [`Catalogue::run`], for what only reads: it waits for no transaction.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let readers = Arc::clone(&self.readers);
+        let task = tokio::task::spawn_blocking(move || work(&readers.free()));
         task.await.map_err(|_| CatalogueError::Gone)?
     }
 
@@ -115,7 +132,7 @@ impl Catalogue {
 
     /// All jobs in their order.
     pub async fn jobs(&self) -> Result<Vec<JobRow>, CatalogueError> {
-        self.run(|db| {
+        self.read(|db| {
             let sql = "SELECT id, key, created_ms, interest_ms, publish FROM job ORDER BY id";
             let mut query = db.prepare(sql)?;
             let rows = query
@@ -129,7 +146,7 @@ impl Catalogue {
     /// The result of a build, if it is in the log.
     pub async fn result(&self, key: &BuildKey) -> Result<Option<ResultRow>, CatalogueError> {
         let key = key.clone();
-        self.run(move |db| {
+        self.read(move |db| {
             let mut query = db.prepare_cached(
                 "SELECT log_index, sha256, size, built_ms, built FROM result WHERE key = ?1",
             )?;
@@ -163,7 +180,7 @@ impl Catalogue {
     /// The stored DSSE envelope of a build, if it is in the log.
     pub async fn envelope(&self, key: &BuildKey) -> Result<Option<Vec<u8>>, CatalogueError> {
         let key = key.to_string();
-        self.run(move |db| {
+        self.read(move |db| {
             let sql = "SELECT envelope FROM result WHERE key = ?1";
             let mut query = db.prepare_cached(sql)?;
             let row = query.query_row(params![key], |row| row.get(0));
@@ -183,32 +200,15 @@ impl Catalogue {
             Some(module) => (format!("{module}@"), format!("{module}A")),
             None => (String::new(), "\u{10ffff}".to_owned()),
         };
-        self.run(move |db| {
+        self.read(move |db| {
             let mut query = db.prepare_cached(
-                "SELECT key, sum, size, built_ms FROM result WHERE key >= ?1 AND key < ?2
-                 ORDER BY id DESC LIMIT ?3",
+                "SELECT key, sum, size, built_ms FROM result WHERE id IN
+                     (SELECT id FROM result WHERE key >= ?1 AND key < ?2 ORDER BY id DESC LIMIT ?3)
+                 ORDER BY id DESC",
             )?;
-            let rows = query.query_map(params![from, to, count], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                ))
-            })?;
-            let mut recent = Vec::new();
-            for row in rows {
-                let (key, sum, size, built_ms) = row?;
-                if let Ok(key) = BuildKey::parse(&key) {
-                    recent.push(Recent {
-                        key,
-                        sum,
-                        size,
-                        built_ms,
-                    });
-                }
-            }
-            Ok(recent)
+            let rows = query.query_map(params![from, to, count], recent_row)?;
+            let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+            Ok(rows.into_iter().flatten().collect())
         })
         .await
     }
@@ -219,7 +219,7 @@ impl Catalogue {
         key: String,
         policy: String,
     ) -> Result<Option<FailureRow>, CatalogueError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let mut query = db.prepare_cached(
                 "SELECT failed_ms, failure FROM failure WHERE key = ?1 AND policy = ?2",
             )?;
@@ -309,7 +309,7 @@ impl Catalogue {
 
     /// How many builds gave other bytes than the log has.
     pub async fn mismatches(&self) -> Result<u64, CatalogueError> {
-        self.run(|db| Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?))
+        self.read(|db| Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?))
             .await
     }
 
@@ -319,11 +319,30 @@ impl Catalogue {
         &self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        let mut db = lock(&self.0);
+        let mut db = lock(&self.writer);
         let tx = db.transaction()?;
         work(&tx)?;
         tx.commit()
     }
+}
+
+/// Writes down the packages of a database that was made before they were kept.
+fn fill_packages(db: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM result) AND NOT EXISTS (SELECT 1 FROM package)";
+    if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
+        return Ok(());
+    }
+    let tx = db.unchecked_transaction()?;
+    let mut query = tx.prepare("SELECT key, id FROM result ORDER BY id")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Ok(key) = BuildKey::parse(&row.get::<_, String>(0)?) {
+            add_package(&tx, &key, row.get(1)?)?;
+        }
+    }
+    drop(rows);
+    drop(query);
+    tx.commit()
 }
 
 /// A poisoned lock only says that another statement's caller panicked; SQLite rolled back.

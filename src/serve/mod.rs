@@ -46,6 +46,7 @@ mod kept;
 pub mod ledger;
 mod line;
 mod listen;
+mod lists;
 pub mod live;
 pub mod metrics;
 mod observations;
@@ -192,7 +193,7 @@ async fn open(
         ledger: Arc::clone(&ledger),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
-        policy_sha256: config.policy_sha256,
+        policy_sha256: config.policy_sha256.clone(),
         builds_max: config.builds_max,
         quorum: config.quorum,
     })
@@ -213,6 +214,7 @@ async fn open(
         verifiers,
         observed: Observed::default(),
         builds_max: config.builds_max,
+        policy_sha256: config.policy_sha256,
         stopping,
         limits: Limits::default(),
     })

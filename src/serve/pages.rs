@@ -61,14 +61,14 @@ pub(super) fn slashed(target: Target) -> String {
 
 /// A line of a list of builds.
 pub(super) struct Line {
-    href: String,
-    package: String,
-    version: String,
-    target: String,
-    go: String,
-    stripped: bool,
-    size: String,
-    ago: String,
+    pub(super) href: String,
+    pub(super) package: String,
+    pub(super) version: String,
+    pub(super) target: String,
+    pub(super) go: String,
+    pub(super) stripped: bool,
+    pub(super) size: String,
+    pub(super) ago: String,
 }
 
 impl Line {

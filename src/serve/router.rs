@@ -22,6 +22,7 @@ use super::{
     app::App,
     builds, cosign, guard, home,
     ledger::Health,
+    lists,
     metrics::Gauges,
     observations,
     queue::Standing,
@@ -37,6 +38,8 @@ const ROBOTS: &str = "User-agent: *\n\
     Disallow: /api/\n\
     Disallow: /tlog/\n\
     Disallow: /witness/\n\
+    Disallow: /-/search\n\
+    Disallow: /-/compare\n\
     Disallow: /*/events$\n\
     Disallow: /*/record$\n\
     Disallow: /*/retry$\n\
@@ -55,6 +58,10 @@ pub(super) fn public(app: Arc<App>) -> Router {
             get(|| async { answer::plain(ROBOTS.to_owned()) }),
         )
         .route("/healthz", get(healthz))
+        .route("/-/search", get(lists::search))
+        .route("/-/failures", get(lists::failures))
+        .route("/-/compare", get(lists::compare))
+        .route("/-/instance", get(lists::instance))
         .route("/tlog/{*path}", get(tlog::show))
         .merge(cosign::routes(app.cosigning.clone()))
         .route("/api/v1/builds/{*key}", get(api_build))

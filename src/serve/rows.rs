@@ -1,6 +1,6 @@
 //! Rows of the service's tables as values, and how a result is written into the log's transaction.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::{
     build::{Built, Failure},
@@ -82,6 +82,9 @@ impl NewResult {
                 self.envelope
             ],
         )?;
+        if tx.changes() > 0 {
+            add_package(tx, &self.key, tx.last_insert_rowid())?;
+        }
         tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
         tx.execute("DELETE FROM failure WHERE key = ?1", params![key])?;
         tx.execute("DELETE FROM observation WHERE key = ?1", params![key])?;
@@ -109,6 +112,26 @@ pub struct Recent {
     pub size: u64,
     /// When.
     pub built_ms: u64,
+}
+
+/// Key, sum, size and time of a result; nothing when the key is none that this version knows.
+pub(super) fn recent_row(row: &Row<'_>) -> rusqlite::Result<Option<Recent>> {
+    let (sum, size, built_ms) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let key = BuildKey::parse(&row.get::<_, String>(0)?).ok();
+    Ok(key.map(|key| Recent {
+        key,
+        sum,
+        size,
+        built_ms,
+    }))
+}
+
+/// Notes the newest result of its package.
+pub(super) fn add_package(db: &Connection, key: &BuildKey, result: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO package (path, newest) VALUES (?1, ?2)
+               ON CONFLICT (path) DO UPDATE SET newest = excluded.newest";
+    let mut query = db.prepare_cached(sql)?;
+    query.execute(params![key.package(), result]).map(drop)
 }
 
 /// For columns that hold JSON.

@@ -20,6 +20,12 @@ CREATE TABLE IF NOT EXISTS result (
     envelope BLOB NOT NULL                -- DSSE envelope of the provenance
 ) STRICT;
 
+-- What searches look through: every package that has a result.
+CREATE TABLE IF NOT EXISTS package (
+    path TEXT PRIMARY KEY,                -- import path
+    newest INTEGER NOT NULL               -- id of its newest result
+) STRICT, WITHOUT ROWID;
+
 -- Builds that are kept and are not in the log: nobody has asked for that yet, or verifiers do not
 -- agree. The binary lies with the others. A row goes when its result comes.
 CREATE TABLE IF NOT EXISTS observation (
@@ -50,6 +56,7 @@ CREATE TABLE IF NOT EXISTS failure (
     failed_ms INTEGER NOT NULL,
     failure TEXT NOT NULL                 -- JSON
 ) STRICT;
+CREATE INDEX IF NOT EXISTS failure_at ON failure (failed_ms);
 
 -- Builds that gave other bytes than the log has. Never logged; both binaries are kept.
 CREATE TABLE IF NOT EXISTS mismatch (

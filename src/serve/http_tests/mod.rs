@@ -28,6 +28,7 @@ use crate::{
 
 mod cosign;
 mod door;
+mod lists;
 mod log_paths;
 mod observations;
 mod pages;

@@ -1,0 +1,136 @@
+//! Pages that lead through what was built.
+
+use super::*;
+
+const STRIPPED: &str = "example.org/m@v1.2.3/cmd/tool/linux-amd64-go1.26.8-stripped/";
+
+#[tokio::test]
+async fn a_search_finds_packages_by_any_part_and_takes_what_people_paste() {
+    let site = Site::new().await;
+    let empty = site.browse("/-/search?q=tool").await;
+    assert_eq!(empty.status, StatusCode::OK);
+    assert!(
+        empty.text().contains("was built here yet"),
+        "{}",
+        empty.text()
+    );
+    let result = site.built().await;
+    for asked in [
+        "tool",
+        "M/CMD/TOO",
+        "example.org%2Fm%40v9.9.9",
+        "https%3A%2F%2Fpkg.go.dev%2Fexample.org%2Fm%2Fcmd%2Ftool%3Ftab%3Dversions",
+    ] {
+        let page = site.browse(&format!("/-/search?q={asked}")).await;
+        assert!(
+            page.text().contains(&format!("href=\"{result}\"")),
+            "{asked}: {}",
+            page.text()
+        );
+    }
+    for asked in ["", "%25", "_ool", "%27%20OR%201=1--", "other"] {
+        let page = site.browse(&format!("/-/search?q={asked}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{asked}");
+        assert!(!page.text().contains(&result), "{asked}: {}", page.text());
+    }
+    let page = site.browse("/-/search?q=%3Cb%3Ex%00").await;
+    assert!(!page.text().contains("<b>x"), "{}", page.text());
+    assert_eq!(site.started(), 1);
+}
+
+#[tokio::test]
+async fn failures_are_listed_with_their_reason() {
+    let site = Site::new().await;
+    let none = site.browse("/-/failures").await;
+    assert!(none.text().contains("Nothing has failed lately"));
+    let fails = fails(FailureClass::CannotBuild, "build_failed");
+    site.bench.executor.set(&key(), fails);
+    let failed = site.get(&format!("/{KEY}record")).await;
+    assert_eq!(failed.status, StatusCode::NOT_FOUND);
+    let page = site.browse("/-/failures").await;
+    assert!(
+        page.text().contains(&format!("href=\"/{KEY}\"")),
+        "{}",
+        page.text()
+    );
+    assert!(
+        page.text().contains("<code>build_failed</code>"),
+        "{}",
+        page.text()
+    );
+}
+
+#[tokio::test]
+async fn two_results_are_compared_and_lead_to_each_other() {
+    let site = Site::new().await;
+    let result = site.built().await;
+    let alone = site.browse(&result).await;
+    assert!(
+        !alone.text().contains("/-/compare"),
+        "nothing to compare with"
+    );
+    let path = format!("/-/compare?a={KEY}&b={STRIPPED}");
+    let missing = site.browse(&path).await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert!(
+        missing.text().contains("is not built here"),
+        "{}",
+        missing.text()
+    );
+    assert_eq!(
+        site.get(&format!("/{STRIPPED}record")).await.status,
+        StatusCode::OK
+    );
+    let page = site.browse(&result).await;
+    assert!(
+        page.text().contains(&format!("value=\"{STRIPPED}\"")),
+        "{}",
+        page.text()
+    );
+    let both = site.browse(&path).await;
+    assert_eq!(both.status, StatusCode::OK);
+    for part in [
+        &*format!("href=\"{result}\""),
+        "stripped",
+        "with symbols",
+        "in both",
+    ] {
+        assert!(both.text().contains(part), "{part}: {}", both.text());
+    }
+    for bad in ["", "?a=x", "?a=x&b=y", &format!("?a={KEY}&b=../../x")] {
+        let refused = site.browse(&format!("/-/compare{bad}")).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    assert_eq!(site.started(), 2, "a comparison builds nothing");
+}
+
+#[tokio::test]
+async fn the_instance_says_what_it_is() {
+    let site = Site::new().await;
+    site.built().await;
+    let page = site.browse("/-/instance").await;
+    assert_eq!(page.status, StatusCode::OK);
+    for part in [
+        "localhost+5f1c2d3e+",
+        "0 of 1 building",
+        "go1.13.3",
+        site.app.policy_sha256.as_str(),
+    ] {
+        assert!(page.text().contains(part), "{part}: {}", page.text());
+    }
+    assert_eq!(site.get("/-/other").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn packages_of_an_older_database_are_found() {
+    let site = Site::new().await;
+    let result = site.built().await;
+    let path = site.bench.folder.path().join("hotcell.db");
+    let db = crate::store::db::open(&path).unwrap();
+    db.execute("DELETE FROM package", []).unwrap();
+    let gone = site.browse("/-/search?q=tool").await;
+    assert!(!gone.text().contains(&result));
+    drop(super::super::catalogue::Catalogue::open(&path).unwrap());
+    let found = site.browse("/-/search?q=tool").await;
+    assert!(found.text().contains(&result));
+}

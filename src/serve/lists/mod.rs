@@ -1,0 +1,10 @@
+//! Pages that lead through what has been built: search, failures, two results side by side, the
+//! instance itself. They lie below `/-/`, which no module path can begin with.
+
+mod compare;
+mod instance;
+mod search;
+
+pub(super) use compare::{Choice, show as compare};
+pub(super) use instance::show as instance;
+pub(super) use search::{failures, show as search};
