@@ -395,6 +395,35 @@ mod tests {
             ),
             ("x.go:1:1: syntax error: unexpected }", "build_failed"),
             (
+                "go: m@v1.0.0: parsing go.mod:\n\tmodule declares its path as: a.example/real\n\t \
+                 but was required as: b.example/fork",
+                "module_path_mismatch",
+            ),
+            (
+                "x.go:3:12: pattern dist/*: no matching files found",
+                "embed_missing",
+            ),
+            (
+                "package x: C source files not allowed when not using cgo or SWIG: a.c",
+                "needs_cgo",
+            ),
+            (
+                "x.go:4:2: package iter is not in std (/sdk/src/iter)",
+                "no_std_package",
+            ),
+            (
+                "x.go:9:1: bad\nnote: module requires Go 1.27",
+                "needs_newer_go",
+            ),
+            (
+                "link: m: invalid reference to runtime.x",
+                "linkname_refused",
+            ),
+            (
+                "go.mod:3: invalid go version '1.21.0': must match",
+                "needs_newer_go",
+            ),
+            (
                 "module requires go >= 1.99 (running go 1.26.8)",
                 "needs_newer_go",
             ),

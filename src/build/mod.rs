@@ -10,6 +10,7 @@ pub mod ending;
 mod engine;
 mod executor;
 pub mod fetching;
+mod phrases;
 mod probe;
 mod program;
 mod stock;
@@ -202,13 +203,28 @@ pub struct Failure {
 pub struct About {
     /// Read from what the go command printed, not told by the kernel.
     pub guessed: bool,
-    /// A path that the build was denied; plain letters only.
+    /// A path that the build was denied, or that the module calls itself; plain letters only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The oldest Go release that would do, such as `go1.27`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub go: Option<String>,
+    /// The first fault that the compiler found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
     /// How the cell ended, where that says more than a status: the call with its arguments, the
     /// limit with its numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<hotcell_sandbox::wire::Ending>,
+}
+
+/// A place in source code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// `module@version/path/file.go`, or as the go command wrote it; plain letters only.
+    pub file: String,
+    /// Counted from 1.
+    pub line: u32,
 }
 
 /// What a failure means for the asker.

@@ -4,208 +4,13 @@
 //! our sentences, and at most a path of plain letters out of it is shown.
 
 use super::{
-    About, Failure, FailureClass,
+    About, At, Failure, FailureClass,
     ending::{Failed, failure},
+    phrases::PHRASES,
 };
 
 /// Longest path that is repeated from the go command's words.
 const PATH_BYTES_MAX: usize = 200;
-
-/// Code, sentence and remedy of an ending that the go command's words decide.
-struct Phrase {
-    /// What the go command prints, in releases 1.21 to 1.27.
-    printed: &'static str,
-    code: &'static str,
-    sentence: &'static str,
-    remedy: &'static str,
-    /// The kernel knows better, but it does not tell: this is said to be a guess.
-    guessed: bool,
-}
-
-const PHRASES: [Phrase; 26] = [
-    Phrase {
-        printed: "is not a main package",
-        code: "no_main_package",
-        sentence: "the package is a library, not a program",
-        guessed: false,
-        remedy: "name a package that says `package main`, often below cmd/",
-    },
-    Phrase {
-        printed: "one or more replace directives",
-        code: "replace_directives",
-        sentence: "the module's go.mod has replace directives, which go install refuses",
-        guessed: false,
-        remedy: "ask its author for a release without them",
-    },
-    Phrase {
-        printed: "one or more exclude directives",
-        code: "replace_directives",
-        sentence: "the module's go.mod has exclude directives, which go install refuses",
-        guessed: false,
-        remedy: "ask its author for a release without them",
-    },
-    Phrase {
-        printed: "updates to go.mod needed",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs the changes that go mod tidy makes",
-        guessed: false,
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "no required module provides package",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs a module that provides an imported package",
-        guessed: false,
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "cannot find module providing package",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs a module that provides an imported package",
-        guessed: false,
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "missing go.sum entry",
-        code: "incomplete_go_mod",
-        sentence: "go.mod is incomplete: needs an entry for a module that is used",
-        guessed: false,
-        remedy: "ask the module's author to run go mod tidy and release again",
-    },
-    Phrase {
-        printed: "but does not contain package",
-        code: "no_such_package",
-        sentence: "the module has no package of this path",
-        guessed: false,
-        remedy: "look at the module's folders: the package is the path below the module",
-    },
-    Phrase {
-        printed: "no Go files in",
-        code: "no_such_package",
-        sentence: "there are no Go files in this folder of the module",
-        guessed: false,
-        remedy: "look at the module's folders: the package is the path below the module",
-    },
-    Phrase {
-        printed: "build constraints exclude all Go files",
-        code: "no_go_files",
-        sentence: "no Go file of a package is for this target without cgo",
-        guessed: false,
-        remedy: "packages that need a C compiler are not built here; try another target",
-    },
-    Phrase {
-        printed: "requires external (cgo) linking",
-        code: "target_unsupported",
-        sentence: "this target needs a C linker, which a cell does not have",
-        guessed: false,
-        remedy: "choose another target",
-    },
-    Phrase {
-        printed: "unsupported GOOS/GOARCH pair",
-        code: "target_unsupported",
-        sentence: "this Go release does not know the target",
-        guessed: false,
-        remedy: "choose another target or another Go release",
-    },
-    Phrase {
-        printed: "(running go ",
-        code: "needs_newer_go",
-        sentence: "the module needs a newer Go release",
-        guessed: false,
-        remedy: "choose a newer release, or latest",
-    },
-    Phrase {
-        printed: "requires go >= ",
-        code: "needs_newer_go",
-        sentence: "the module needs a newer Go release",
-        guessed: false,
-        remedy: "choose a newer release, or latest",
-    },
-    Phrase {
-        printed: "no space left on device",
-        code: "disk",
-        sentence: "the build used all of its disk space",
-        remedy: "ask the operator for a policy with more scratch space",
-        guessed: true,
-    },
-    Phrase {
-        printed: "file too large",
-        code: "file_size",
-        sentence: "the build wrote a longer file than it may",
-        remedy: "ask the operator for a policy with longer files",
-        guessed: true,
-    },
-    Phrase {
-        printed: "file size limit exceeded",
-        code: "file_size",
-        sentence: "a process of the build wrote a longer file than it may",
-        remedy: "ask the operator for a policy with longer files",
-        guessed: true,
-    },
-    Phrase {
-        printed: "too many open files",
-        code: "files",
-        sentence: "a process of the build opened more files than it may",
-        remedy: "ask the operator for a policy with more open files",
-        guessed: true,
-    },
-    Phrase {
-        printed: "CPU time limit exceeded",
-        code: "cpu",
-        sentence: "a process of the build used all of its processor time",
-        remedy: "ask the operator for a policy with more processor time",
-        guessed: true,
-    },
-    Phrase {
-        printed: "SIGXCPU: cpu limit exceeded",
-        code: "cpu",
-        sentence: "a process of the build used all of its processor time",
-        remedy: "ask the operator for a policy with more processor time",
-        guessed: true,
-    },
-    Phrase {
-        printed: "cannot allocate memory",
-        code: "memory",
-        sentence: "a process of the build used all of its memory",
-        remedy: "ask the operator for a policy with more memory",
-        guessed: true,
-    },
-    Phrase {
-        printed: "fatal error: runtime: out of memory",
-        code: "memory",
-        sentence: "a process of the build used all of its memory",
-        remedy: "ask the operator for a policy with more memory",
-        guessed: true,
-    },
-    Phrase {
-        printed: "fatal error: out of memory",
-        code: "memory",
-        sentence: "a process of the build used all of its memory",
-        remedy: "ask the operator for a policy with more memory",
-        guessed: true,
-    },
-    Phrase {
-        printed: "resource temporarily unavailable",
-        code: "processes",
-        sentence: "the build started more processes than it may",
-        remedy: "ask the operator for a policy with more processes",
-        guessed: true,
-    },
-    Phrase {
-        printed: "signal: killed",
-        code: "killed",
-        sentence: "a process of the build was killed, most likely for want of memory",
-        remedy: "ask the operator for more memory: for the policy, or for the machine",
-        guessed: true,
-    },
-    Phrase {
-        printed: "permission denied",
-        code: "denied_path",
-        sentence: "the go command was denied a path",
-        remedy: "the build asked for something that no build needs; see its output",
-        guessed: true,
-    },
-];
 
 /// The go command failed by itself: find out what it means.
 pub(super) fn of_words(failed: &Failed) -> Failure {
@@ -223,49 +28,100 @@ pub(super) fn of_words(failed: &Failed) -> Failure {
     let phrase = PHRASES
         .iter()
         .find(|phrase| printed.contains(phrase.printed));
+    let class = FailureClass::CannotBuild;
     let Some(phrase) = phrase else {
-        return failure(
-            "build_failed",
-            FailureClass::CannotBuild,
-            "the go command could not build it".to_owned(),
-            "see its output",
-        );
+        let at = at(&failed.output.terminal());
+        let mut sentence = "the go command could not build it".to_owned();
+        if let Some(at) = &at {
+            sentence = format!("{sentence}: `{}`, line {}", at.file, at.line);
+        }
+        let mut failure = failure("build_failed", class, sentence, "see its output");
+        failure.about = at.map(|at| {
+            Box::new(About {
+                at: Some(at),
+                ..About::default()
+            })
+        });
+        return failure;
     };
-    let path = (phrase.code == "denied_path")
-        .then(|| denied(&printed))
-        .flatten();
+    let mut about = About {
+        guessed: phrase.guessed,
+        ..About::default()
+    };
     let mut sentence = phrase.sentence.to_owned();
-    if let Some(path) = &path {
+    match phrase.code {
+        "denied_path" => about.path = before(&printed, ": permission denied", '/'),
+        "module_path_mismatch" => about.path = after(&printed, phrase.printed),
+        "needs_newer_go" => about.go = go_needed(&printed),
+        _ => {}
+    }
+    if let Some(path) = &about.path {
         sentence = format!("{sentence}: `{path}`");
+    }
+    if let Some(go) = &about.go {
+        sentence = format!("{sentence}: {go} or newer");
     }
     if phrase.guessed {
         sentence.push_str(" (guessed from its own words)");
     }
-    let class = FailureClass::CannotBuild;
     let mut failure = failure(phrase.code, class, sentence, phrase.remedy);
-    failure.about = Some(Box::new(About {
-        guessed: phrase.guessed,
-        path,
-        ending: None,
-    }));
+    failure.about = Some(Box::new(about));
     failure
 }
 
-/// The path in `open /some/where: permission denied`, when it is made of plain letters.
-fn denied(printed: &str) -> Option<String> {
-    let before = printed.split(": permission denied").next()?;
-    let path = before.rsplit(' ').next()?;
+/// Harmless in every sink: letters, digits and what paths are made of.
+fn plain(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@~".contains(&b);
-    let fits = path.len() <= PATH_BYTES_MAX && path.starts_with('/');
-    (fits && path.bytes().all(plain)).then(|| path.to_owned())
+    !path.is_empty() && path.len() <= PATH_BYTES_MAX && path.bytes().all(plain)
+}
+
+/// The path in `open /some/where: permission denied`, when it is plain and begins so.
+fn before(printed: &str, what: &str, first: char) -> Option<String> {
+    let path = printed.split(what).next()?.rsplit(' ').next()?;
+    (path.starts_with(first) && plain(path)).then(|| path.to_owned())
+}
+
+/// The word after `what`, when it is plain.
+fn after(printed: &str, what: &str) -> Option<String> {
+    let word = printed.split_once(what)?.1.split_whitespace().next()?;
+    plain(word).then(|| word.to_owned())
+}
+
+/// The release in `requires go >= 1.27` and `module requires Go 1.27`.
+fn go_needed(printed: &str) -> Option<String> {
+    let word =
+        after(printed, "requires go >= ").or_else(|| after(printed, "module requires Go "))?;
+    let numbers: Vec<&str> = word.splitn(3, '.').collect();
+    let is_number =
+        |n: &&str| n.len() <= 3 && n.bytes().all(|b| b.is_ascii_digit()) && !n.is_empty();
+    (numbers.len() >= 2 && numbers.iter().all(is_number)).then(|| format!("go{word}"))
+}
+
+/// Where the compiler found the first fault: `path/file.go:3:1: …`.
+fn at(output: &str) -> Option<At> {
+    output.lines().find_map(|line| {
+        let (file, rest) = line.trim_start().split_once(':')?;
+        let (number, _) = rest.split_once(':')?;
+        let file = match file.split_once("/pkg/mod/") {
+            Some((_, within)) => within,
+            None => file.trim_start_matches("./"),
+        };
+        let is_source = file.ends_with(".go") || file.ends_with(".s");
+        let line = number.parse().ok().filter(|line| *line > 0)?;
+        (is_source && plain(file)).then(|| At {
+            file: file.to_owned(),
+            line,
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::denied;
+    use super::*;
 
     #[test]
     fn a_denied_path_is_repeated_only_when_it_is_harmless() {
+        let denied = |text| before(text, ": permission denied", '/');
         let open = "go: open /etc/passwd: permission denied";
         assert_eq!(denied(open).as_deref(), Some("/etc/passwd"));
         let exec = "fork/exec /tmp/go-build1/b001/exe/a: permission denied and more";
@@ -280,6 +136,46 @@ mod tests {
             &long,
         ] {
             assert_eq!(denied(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_release_that_is_needed_is_named() {
+        for (text, wanted) in [
+            (
+                "go: m@v1 requires go >= 1.27 (running go 1.26.8)",
+                Some("go1.27"),
+            ),
+            ("requires go >= 1.27.4 (running", Some("go1.27.4")),
+            ("note: module requires Go 1.99", Some("go1.99")),
+            ("requires go >= 1.27rc1 x", None),
+            ("requires go >= <b>", None),
+            ("requires go >= 1", None),
+            ("requires go >= 1.2222222222", None),
+        ] {
+            assert_eq!(go_needed(text).as_deref(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_fault_is_found_wherever_the_module_lies() {
+        let at = |text| at(text).map(|at| (at.file, at.line));
+        let cell =
+            "# a.example/m\n../../home/go/pkg/mod/a.example/m@v1.0.0/x/a.go:12:3: no\nb.go:1:1: x";
+        assert_eq!(at(cell), Some(("a.example/m@v1.0.0/x/a.go".to_owned(), 12)));
+        assert_eq!(
+            at("./x.s:7: no such instruction"),
+            Some(("x.s".to_owned(), 7))
+        );
+        for text in [
+            "",
+            "a.go:",
+            "a.go:0:1: x",
+            "a.go:x:1: y",
+            "a b.go:1:1: x",
+            "a<b>.go:1:1: x",
+        ] {
+            assert_eq!(at(text), None, "{text}");
         }
     }
 }

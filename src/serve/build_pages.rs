@@ -15,7 +15,7 @@ use super::{
 use crate::{
     build::{CellSummary, FailureClass, Phase},
     output::Html,
-    spec::{BuildKey, Record, Variant, hex, url},
+    spec::{BuildKey, ModulePath, Record, Variant, hex, url},
 };
 
 /// What a build is made from, as pages head it.
@@ -280,6 +280,10 @@ pub(super) struct FailurePage {
     ago: String,
     /// Would fail again in the same way.
     permanent: bool,
+    /// Page of the same build with the newest Go release, where that would help.
+    newer: Option<String>,
+    /// The module that was meant, as it calls itself.
+    renamed: Option<ModulePath>,
     cell: Option<Cell>,
     has_output: bool,
     output: Html,
@@ -295,6 +299,15 @@ impl FailurePage {
             remedy: clean(&failure.remedy),
             ago: words::ago(row.failed_ms, now_ms),
             permanent: failure.class == FailureClass::CannotBuild,
+            newer: (failure.code == "needs_newer_go").then(|| {
+                let page = url::build_path(key);
+                page.replacen(&format!("-{}", key.go), "-latest", 1)
+            }),
+            renamed: failure.about.as_ref().and_then(|about| {
+                let path = about.path.as_deref()?;
+                let is_name = failure.code == "module_path_mismatch";
+                is_name.then(|| ModulePath::parse(path).ok()).flatten()
+            }),
             cell: failure.cell.as_deref().map(Cell::of),
             has_output: !failure.output.is_empty(),
             output: failure.output.html(),
