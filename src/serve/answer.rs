@@ -147,9 +147,17 @@ impl Refusal {
         )
     }
 
+    /// A problem document (RFC 9457): `about:blank` has the title of its status, and what happened
+    /// stands in `detail`; `code` and `remedy` are ours, and `code` is stable.
     pub(super) fn json(&self) -> serde_json::Value {
-        let mut json =
-            json!({ "code": self.code, "sentence": self.sentence, "remedy": self.remedy });
+        let mut json = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "detail": self.sentence,
+            "code": self.code,
+            "remedy": self.remedy,
+        });
         if let Some(about) = &self.about {
             json["about"] = json!(about);
         }
@@ -237,7 +245,12 @@ pub(super) fn negotiate(mut response: Response, accept: Accept) -> Response {
     };
     let (mut head, _) = response.into_parts();
     let body = match accept {
-        Accept::Json => Json(refusal.json()).into_response(),
+        Accept::Json => {
+            let kind = HeaderValue::from_static("application/problem+json");
+            let mut response = Json(refusal.json()).into_response();
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
         Accept::Text => plain(refusal_text(&refusal)),
         Accept::Html => page(&pages::RefusalPage::of(&refusal)),
     };

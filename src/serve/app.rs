@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    answer::Refusal, artifacts::Artifacts, catalogue::Catalogue, clock::Clock, cosign::Cosigning,
-    ledger::Ledger, metrics::Metrics, observations::Observed, queue::Queue,
+    answer::Refusal, api::observations::Observed, artifacts::Artifacts, catalogue::Catalogue,
+    clock::Clock, cosign::Cosigning, ledger::Ledger, metrics::Metrics, queue::Queue,
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},

@@ -54,16 +54,16 @@ pub(super) struct Step {
 }
 
 fn steps(snapshot: &Snapshot) -> Vec<Step> {
-    const ALL: [(Phase, &str); 4] = [
-        (Phase::Sdk, "sdk"),
-        (Phase::StandardLibrary, "standard_library"),
-        (Phase::Build, "build"),
-        (Phase::Gate, "gate"),
+    const ALL: [Phase; 4] = [
+        Phase::Sdk,
+        Phase::StandardLibrary,
+        Phase::Build,
+        Phase::Gate,
     ];
     let now = snapshot.phases.last().copied();
-    let rank = |phase| ALL.iter().position(|(other, _)| *other == phase);
+    let rank = |phase| ALL.iter().position(|other| *other == phase);
     ALL.iter()
-        .map(|(phase, _)| {
+        .map(|phase| {
             let state = match now {
                 Some(now) if now == *phase => "now",
                 Some(now) if rank(*phase) < rank(now) => "done",
@@ -81,12 +81,7 @@ fn steps(snapshot: &Snapshot) -> Vec<Step> {
 impl Step {
     /// Name of the phase as events carry it.
     fn id(&self) -> &'static str {
-        match self.phase {
-            Phase::Sdk => "sdk",
-            Phase::StandardLibrary => "standard_library",
-            Phase::Build => "build",
-            Phase::Gate => "gate",
-        }
+        self.phase.name()
     }
 }
 

@@ -68,7 +68,10 @@ impl std::fmt::Display for Client {
 
 /// Checks the host, lets the handler work, completes its answer.
 pub(super) async fn stand(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let accept = answer::Accept::of(request.headers());
+    let accept = match answer::Accept::of(request.headers()) {
+        answer::Accept::Text if request.uri().path().starts_with("/api/") => answer::Accept::Json,
+        accept => accept,
+    };
     let response = if is_our_host(request.uri(), request.headers(), &app.hosts) {
         next.run(request).await
     } else {

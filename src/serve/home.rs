@@ -31,13 +31,13 @@ const GO_LEN_MAX: usize = 32;
 /// What the form sends.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    spec: String,
+    pub(super) spec: String,
     #[serde(default)]
-    target: String,
+    pub(super) target: String,
     #[serde(default)]
-    go: String,
+    pub(super) go: String,
     #[serde(default)]
-    stripped: String,
+    pub(super) stripped: String,
 }
 
 /// `GET /`
@@ -89,8 +89,18 @@ pub(super) async fn submit(
 }
 
 async fn start(app: &App, asked: &Asked) -> Result<BuildKey, Refusal> {
-    let spec = paste::meant(&asked.spec);
-    let query = PackageQuery::parse(&spec)?;
+    let query = PackageQuery::parse(&paste::meant(&asked.spec))?;
+    let key = resolve(app, query, asked).await?;
+    app.queue.ask(&key, false).await?;
+    Ok(key)
+}
+
+/// The build that is asked for, with every name made concrete.
+pub(super) async fn resolve(
+    app: &App,
+    query: PackageQuery,
+    asked: &Asked,
+) -> Result<BuildKey, Refusal> {
     let target = match asked.target.trim() {
         "" => Target::HOST,
         text => Target::parse(text)?,
@@ -103,15 +113,13 @@ async fn start(app: &App, asked: &Asked) -> Result<BuildKey, Refusal> {
     };
     let go = app.resolve_go(go).await?;
     let resolved = app.resolve(query).await?;
-    let key = BuildKey {
+    Ok(BuildKey {
         module: resolved.module,
         dir: resolved.dir,
         target,
         go,
         variant,
-    };
-    app.queue.ask(&key, false).await?;
-    Ok(key)
+    })
 }
 
 /// `latest` and nothing are the same; the `go` in front may be left out.

@@ -16,6 +16,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::{error, info};
 
 use self::{
+    api::observations::Observed,
     app::{App, Limits},
     artifacts::{ArtifactError, Artifacts},
     catalogue::{Catalogue, CatalogueError},
@@ -23,7 +24,6 @@ use self::{
     cosign::Cosigning,
     ledger::Ledger,
     metrics::Metrics,
-    observations::Observed,
     queue::{Parts, Queue, QueueError},
 };
 use crate::{build::Executor, verifiers::Quorum, witness::Board};
@@ -31,6 +31,7 @@ use crate::{build::Executor, verifiers::Quorum, witness::Board};
 mod admit;
 pub mod agent;
 mod answer;
+mod api;
 mod app;
 pub mod artifacts;
 mod build_pages;
@@ -40,6 +41,7 @@ pub mod clock;
 pub mod cosign;
 mod events;
 pub mod guard;
+mod health;
 mod home;
 mod job;
 mod kept;
@@ -49,12 +51,10 @@ mod listen;
 mod lists;
 pub mod live;
 pub mod metrics;
-mod observations;
 mod own;
 mod pages;
 mod proofs;
 pub mod queue;
-mod records;
 mod router;
 mod rows;
 mod run;

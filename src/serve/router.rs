@@ -3,32 +3,30 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{DefaultBodyLimit, Path, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
+        HeaderMap, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
     middleware,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::get,
 };
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     answer,
     answer::{NO_STORE, Refusal},
+    api,
     app::App,
-    builds, cosign, guard, home,
+    builds, cosign, guard, health, home,
     ledger::Health,
     lists,
     metrics::Gauges,
-    observations,
-    queue::Standing,
-    records, tlog,
+    tlog,
 };
-use crate::spec::{BuildKey, hex, url};
+use crate::spec::hex;
 
 /// Largest body: the form of the home page, escaped.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -57,16 +55,14 @@ pub(super) fn public(app: Arc<App>) -> Router {
             "/robots.txt",
             get(|| async { answer::plain(ROBOTS.to_owned()) }),
         )
-        .route("/healthz", get(healthz))
+        .route("/healthz", get(health::show))
         .route("/-/search", get(lists::search))
         .route("/-/failures", get(lists::failures))
         .route("/-/compare", get(lists::compare))
         .route("/-/instance", get(lists::instance))
         .route("/tlog/{*path}", get(tlog::show))
         .merge(cosign::routes(app.cosigning.clone()))
-        .route("/api/v1/builds/{*key}", get(api_build))
-        .route("/api/v1/records/events", get(records::events))
-        .route("/api/v1/observations", post(observations::show))
+        .merge(api::routes())
         .fallback(builds::show)
         .method_not_allowed_fallback(|| async { builds::not_allowed("GET, HEAD") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -81,7 +77,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
 pub(super) fn admin(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
+        .route("/healthz", get(health::show))
         .fallback(|| async { Refusal::not_found("there is nothing at this address") })
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
@@ -140,51 +136,6 @@ async fn icon() -> Response {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
-async fn healthz(State(app): State<Arc<App>>) -> Response {
-    let mismatches = app.catalogue.mismatches().await;
-    let alarms = app.executor.alarms();
-    let (status, log) = match (app.ledger.health(), &mismatches) {
-        (_, Err(_)) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database: cannot be read".to_owned(),
-        ),
-        (Health::Live, Ok(_)) => (StatusCode::OK, "log: live".to_owned()),
-        (Health::Fenced { why, remedy }, Ok(_)) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("log: fenced: {why}\nremedy: {remedy}"),
-        ),
-    };
-    let status = match alarms.is_empty() {
-        true => status,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let word = if status == StatusCode::OK {
-        "ok"
-    } else {
-        "not ok"
-    };
-    let mut text = format!("{word}\n{log}\n");
-    if let Ok(count @ 1..) = mismatches {
-        text += &format!("mismatches: {count}\n");
-    }
-    if let Ok(count @ 1..) = app.catalogue.disagreements().await {
-        text += &format!("verifiers with other bits: {count}\n");
-    }
-    for alarm in &alarms {
-        text += &format!("alarm: {alarm}\n");
-    }
-    if !alarms.is_empty() {
-        text += "remedy: stop the service, look at store/quarantine and fetch/quarantine below \
-                 the data folder, remove what lies there, start again\n";
-    }
-    for note in &app.notes() {
-        text += &format!("note: {note}\n");
-    }
-    let mut response = answer::plain(text);
-    *response.status_mut() = status;
-    answer::cached(response, NO_STORE)
-}
-
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let gauges = Gauges {
         waiting: app.queue.waiting(),
@@ -200,34 +151,4 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     answer::cached(response, NO_STORE)
-}
-
-/// Where a build stands, for programs. Starts nothing, but shows interest.
-async fn api_build(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
-    let key = uri
-        .path()
-        .strip_prefix("/api/v1/builds/")
-        .unwrap_or_default();
-    let key = BuildKey::parse(key)?;
-    let page = url::build_path(&key);
-    let name = key.to_string();
-    let state = match app.queue.standing(&key).await? {
-        Standing::Built(row) => json!({
-            "key": name, "state": "built", "url": url::result_path(&key, &row.sum()),
-            "sum": row.sum().to_string(), "sha256": hex(&row.sha256), "size": row.size,
-            "log_index": row.log_index, "file": key.download_name(),
-        }),
-        Standing::Failed(row) => {
-            let refusal = Refusal::from(row.failure);
-            json!({ "key": name, "state": "failed", "url": page, "failure": refusal.json() })
-        }
-        Standing::Underway(job) => {
-            let place = app.queue.place(&job);
-            let state = if place == 0 { "running" } else { "waiting" };
-            let doing = job.live.snapshot().doing;
-            json!({ "key": name, "state": state, "url": page, "place": place, "doing": doing })
-        }
-        Standing::Unknown => json!({ "key": name, "state": "unknown", "url": page }),
-    };
-    Ok(answer::cached(Json(state).into_response(), NO_STORE))
 }

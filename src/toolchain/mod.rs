@@ -6,7 +6,7 @@
 //! behind whose hash is not the expected one; the supervisor computes that hash once more over the
 //! tree, before it adopts a copy.
 
-mod pins;
+pub mod pins;
 mod unpack;
 
 use crate::spec::{GoQuery, GoVersion, ModulePath, ModuleVersion, SpecError, Target, Version};

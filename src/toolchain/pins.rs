@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use crate::modzip::H1;
+use crate::{
+    modzip::H1,
+    spec::{GoVersion, Target},
+};
 
 /// All files of `toolchains/`; the test below fails when one is missing here.
 const FILES: [&str; 1] = [include_str!("../../toolchains/linux-amd64.toml")];
@@ -20,6 +23,20 @@ pub fn pinned(version: &str) -> Option<H1> {
     PINS.get(version).copied()
 }
 
+/// Releases for `host` whose hashes are pinned, the newest first.
+pub fn all(host: Target) -> impl Iterator<Item = (GoVersion, H1)> {
+    let suffix = format!(".{host}");
+    let mut all: Vec<_> = PINS
+        .iter()
+        .filter_map(|(version, h1)| {
+            let name = version.strip_prefix("v0.0.1-")?.strip_suffix(&suffix)?;
+            Some((GoVersion::parse(name).ok()?, *h1))
+        })
+        .collect();
+    all.sort_by_key(|(go, _)| std::cmp::Reverse(*go));
+    all.into_iter()
+}
+
 fn parse(text: &str) -> Option<BTreeMap<String, H1>> {
     let table: BTreeMap<String, BTreeMap<String, String>> = toml::from_str(text).ok()?;
     // The supervisor reads the other table: go commands made from SDKs.
@@ -35,7 +52,6 @@ fn parse(text: &str) -> Option<BTreeMap<String, H1>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{GoVersion, Target};
 
     #[test]
     fn every_pin_parses_and_names_a_release_for_the_host_of_its_file() {

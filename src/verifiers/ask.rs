@@ -55,7 +55,7 @@ struct Body {
 #[derive(Deserialize)]
 struct Refused {
     code: String,
-    sentence: String,
+    detail: String,
 }
 
 /// What one answer means.
@@ -107,7 +107,7 @@ fn meaning(said: &Said, signer: Option<&[u8; 32]>, key: &BuildKey) -> Meaning {
         202 => Meaning::Building,
         status => {
             let why = match serde_json::from_str::<Refused>(&said.body) {
-                Ok(refused) => format!("{}: {}", plain(&refused.code), plain(&refused.sentence)),
+                Ok(refused) => format!("{}: {}", plain(&refused.code), plain(&refused.detail)),
                 Err(_) => plain(&said.body),
             };
             match status {

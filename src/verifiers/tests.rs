@@ -163,7 +163,7 @@ async fn a_word_that_is_not_signed_by_its_key_about_this_build_counts_for_nothin
         (said(204, ""), "no instance that verifies"),
         (said(421, "<html>"), "no instance that verifies"),
         (
-            said(404, r#"{"code":"build_failed","sentence":"no\u001b[31m"}"#),
+            said(404, r#"{"code":"build_failed","detail":"no\u001b[31m"}"#),
             "it cannot build: build_failed: no?[31m",
         ),
         (said(404, "not here"), "it cannot build: not here"),
@@ -180,7 +180,7 @@ async fn a_word_that_is_not_signed_by_its_key_about_this_build_counts_for_nothin
 
 #[tokio::test(start_paused = true)]
 async fn who_is_down_for_a_moment_is_asked_again_and_not_for_ever() {
-    let busy = said(503, r#"{"code":"busy","sentence":"the queue is full"}"#);
+    let busy = said(503, r#"{"code":"busy","detail":"the queue is full"}"#);
     let script = Script::new(vec![vec![down(), busy.clone(), building(), bits(1, 7)]]);
     let answered = ask(&script, 0, Some(&public(1)), &key()).await;
     assert!(matches!(answered, Answered::Observed(_)));

@@ -26,6 +26,7 @@ use crate::{
     spec::{BuildKey, Record, Sum},
 };
 
+mod api;
 mod cosign;
 mod door;
 mod lists;

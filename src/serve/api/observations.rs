@@ -21,7 +21,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
+use crate::serve::{
     admit::Observing,
     answer::{self, NO_STORE, Refusal},
     app::App,
@@ -39,7 +39,7 @@ const SIGNED_MAX: usize = 1_000;
 
 /// Observations that were signed already, by build key and hash.
 #[derive(Default)]
-pub(super) struct Observed(Mutex<HashMap<String, Arc<str>>>);
+pub(in crate::serve) struct Observed(Mutex<HashMap<String, Arc<str>>>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +48,7 @@ struct Question {
 }
 
 /// Answers with the observation, or with where the build stands.
-pub(super) async fn show(
+pub(in crate::serve) async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Bytes,

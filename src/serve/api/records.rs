@@ -1,8 +1,8 @@
-//! New leaves of the log as an event stream, from where the reader was.
+//! Records of the log as lists, and new leaves as an event stream, from where the reader was.
 //!
 //! A hint for those who follow the log: what is told here is not proved, the tiles and the signed
-//! head are. The log itself is the buffer: a stream holds the index of the next leaf and nothing
-//! else, so that a slow reader costs a few leaves of memory and misses none.
+//! head are. For the stream the log itself is the buffer: a stream holds the index of the next leaf
+//! and nothing else, so that a slow reader costs a few leaves of memory and misses none.
 
 use std::{
     convert::Infallible,
@@ -11,7 +11,8 @@ use std::{
 };
 
 use axum::{
-    extract::{Query, State},
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{
         IntoResponse as _, Response,
@@ -24,32 +25,39 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
-use super::{
+use super::bad_query;
+use crate::serve::{
     answer,
     answer::{NO_STORE, Refusal},
     app::App,
     queue::RENEW,
     run,
+    tlog::blocking,
 };
-use crate::tlog::{SIZE_MAX, text::parse_decimal};
+use crate::{
+    spec::Record,
+    tlog::{SIZE_MAX, text::parse_decimal},
+};
 
 /// Events between log and connection.
 const AHEAD: usize = 16;
 /// Leaves that are read from the database at a time, of 1,281 bytes at most.
 const LEAVES_MAX: u64 = 64;
+/// Leaves that a list looks at.
+const COUNT_MAX: u64 = 500;
 /// When a reader comes back after its connection broke.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Where to begin, for readers who cannot send the header.
 #[derive(Debug, Deserialize)]
-pub(super) struct From {
+pub(in crate::serve) struct From {
     /// Index of the first leaf.
     from: Option<String>,
 }
 
 /// `GET /api/v1/records/events`: an event for each leaf, its index as id. Begins after the
 /// `Last-Event-ID`, else at `?from=`, else with the next leaf.
-pub(super) async fn events(
+pub(in crate::serve) async fn events(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Query(From { from }): Query<From>,
@@ -70,6 +78,38 @@ pub(super) async fn events(
         .headers_mut()
         .insert(name, HeaderValue::from_static("no"));
     Ok(answer::cached(response, NO_STORE))
+}
+
+/// Which records.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    from: Option<String>,
+    count: Option<u64>,
+}
+
+/// `GET /api/v1/records?from=…&count=…`: the records among so many leaves, and where to go on.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(asked) = asked.map_err(|error| bad_query(&error.body_text()))?;
+    let from = asked.from.as_deref().map_or(Ok(0), index)?;
+    let count = asked.count.unwrap_or(COUNT_MAX);
+    if !(1..=COUNT_MAX).contains(&count) {
+        return Err(bad_query("count must be between 1 and 500"));
+    }
+    let size = *app.ledger.sizes().borrow();
+    let ledger = Arc::clone(&app.ledger);
+    let leaves = blocking(move || ledger.leaves(from, from + count)).await?;
+    let next = from + leaves.len() as u64;
+    let records: Vec<_> = (from..)
+        .zip(&leaves)
+        .filter(|(_, text)| Record::parse(text).is_ok())
+        .map(|(index, text)| json!({ "index": index, "record": text }))
+        .collect();
+    let answer = json!({ "size": size, "records": records, "next": next });
+    Ok(answer::cached(Json(answer).into_response(), NO_STORE))
 }
 
 fn index(text: &str) -> Result<u64, Refusal> {

@@ -1,0 +1,75 @@
+//! `/api/v1/…`: what the pages say, for programs, in JSON.
+//!
+//! `openapi.json` describes every address and is served beside them; a test asks each address of
+//! it. What refuses is a problem document (RFC 9457). Nothing here starts a build on a GET.
+
+mod builds;
+pub(super) mod observations;
+mod records;
+mod results;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+
+use super::{
+    answer::{self, NO_STORE, Refusal},
+    app::App,
+    health,
+};
+use crate::{spec::Target, toolchain::pins};
+
+/// The description of all of this.
+pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    let get_only = || async { super::builds::not_allowed("GET, HEAD") };
+    Router::new()
+        .route("/api/v1/openapi.json", get(description))
+        .route("/api/v1/specs", get(builds::spec))
+        .route("/api/v1/builds", post(builds::ask))
+        .route("/api/v1/builds/{*key}", get(builds::show).post(get_only))
+        .route("/api/v1/results", get(results::list))
+        .route("/api/v1/results/{*key}", get(results::show))
+        .route("/api/v1/records", get(records::list))
+        .route("/api/v1/records/events", get(records::events))
+        .route("/api/v1/toolchains", get(toolchains))
+        .route("/api/v1/health", get(healthy))
+        .route("/api/v1/observations", post(observations::show))
+}
+
+async fn description() -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    ([(CONTENT_TYPE, kind)], DESCRIPTION).into_response()
+}
+
+/// `GET /api/v1/toolchains`: the SDKs whose hashes are part of this program. Others are built with
+/// as well, once the checksum database has them.
+async fn toolchains() -> Response {
+    let host = Target::HOST;
+    let all = pins::all(host).map(|(go, h1)| json!({ "go": go.to_string(), "h1": h1.to_string() }));
+    let all: Vec<_> = all.collect();
+    Json(json!({ "host": host.to_string(), "pinned": all })).into_response()
+}
+
+/// `GET /api/v1/health`: as `/healthz`, and with its status.
+async fn healthy(State(app): State<Arc<App>>) -> Response {
+    let health = health::of(&app).await;
+    let status = match health.is_well() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    answer::cached((status, Json(health)).into_response(), NO_STORE)
+}
+
+fn bad_query(sentence: &str) -> Refusal {
+    let remedy = "see /api/v1/openapi.json";
+    Refusal::new(StatusCode::BAD_REQUEST, "bad_query", sentence, remedy)
+}

@@ -1,0 +1,92 @@
+//! How the service stands: what an operator must know, and what they should do.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use serde::Serialize;
+
+use super::{
+    answer::{self, NO_STORE},
+    app::App,
+    ledger,
+};
+
+/// All that is known. A sentence each, without a full stop.
+#[derive(Debug, Serialize)]
+pub(super) struct Health {
+    /// Whether database, log and stores are as they should be.
+    ok: bool,
+    log: String,
+    /// What somebody has to look at, and may go on for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    mismatches: u64,
+    disagreements: u64,
+    alarms: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// For alarms of the stores.
+const QUARANTINE: &str = "stop the service, look at store/quarantine and fetch/quarantine below \
+                          the data folder, remove what lies there, start again";
+
+pub(super) async fn of(app: &App) -> Health {
+    let mismatches = app.catalogue.mismatches().await;
+    let disagreements = app.catalogue.disagreements().await;
+    let alarms = app.executor.alarms();
+    let (live, log, mut remedy) = match (app.ledger.health(), &mismatches) {
+        (_, Err(_)) => (false, "database: cannot be read".to_owned(), None),
+        (ledger::Health::Live, Ok(_)) => (true, "log: live".to_owned(), None),
+        (ledger::Health::Fenced { why, remedy }, Ok(_)) => {
+            (false, format!("log: fenced: {why}"), Some(remedy))
+        }
+    };
+    if !alarms.is_empty() {
+        remedy.get_or_insert_with(|| QUARANTINE.to_owned());
+    }
+    Health {
+        ok: live && alarms.is_empty(),
+        log,
+        remedy,
+        mismatches: mismatches.unwrap_or(0),
+        disagreements: disagreements.unwrap_or(0),
+        alarms,
+        notes: app.notes(),
+    }
+}
+
+impl Health {
+    pub(super) fn is_well(&self) -> bool {
+        self.ok
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}\n{}\n", if self.ok { "ok" } else { "not ok" }, self.log);
+        if self.mismatches > 0 {
+            text += &format!("mismatches: {}\n", self.mismatches);
+        }
+        if self.disagreements > 0 {
+            text += &format!("verifiers with other bits: {}\n", self.disagreements);
+        }
+        for alarm in &self.alarms {
+            text += &format!("alarm: {alarm}\n");
+        }
+        if let Some(remedy) = &self.remedy {
+            text += &format!("remedy: {remedy}\n");
+        }
+        for note in &self.notes {
+            text += &format!("note: {note}\n");
+        }
+        text
+    }
+}
+
+/// `GET /healthz`
+pub(super) async fn show(State(app): State<Arc<App>>) -> Response {
+    let health = of(&app).await;
+    let mut response = answer::plain(health.text());
+    if !health.ok {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer::cached(response, NO_STORE)
+}
