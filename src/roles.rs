@@ -166,11 +166,15 @@ pub fn start(
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn start_sign(folder: &Path, roles: &mut Roles) -> Result<Channel, StartError> {
+pub fn start_sign(
+    folder: &Path,
+    start: &SignStart,
+    children: &mut Vec<(&'static str, Child)>,
+) -> Result<Channel, StartError> {
     let signer = privilege::is_root().then_some(SIGN_ID);
     prepare_own(folder, signer)?;
-    let sign = launch("sign", folder, &[], &mut roles.children)?;
-    say("sign", &sign, &SignStart {})?;
+    let sign = launch("sign", folder, &[], children)?;
+    say("sign", &sign, start)?;
     Ok(sign)
 }
 
@@ -189,7 +193,7 @@ pub fn connect(
     );
     say("supervise", &supervise, &SuperviseStart::default())?;
     say("fetch", &fetch, fetching)?;
-    say("sign", &sign, &SignStart {})?;
+    say("sign", &sign, &SignStart::default())?;
     let roles = Roles {
         supervise,
         fetch,
@@ -342,9 +346,12 @@ fn certificates() -> Vec<PathBuf> {
 
 fn sign(given: &Given) -> RoleResult {
     let control = given.control("sign")?;
-    let Some(SignStart {}) = control.receive_start()? else {
+    let Some(start) = control.receive_start::<SignStart>()? else {
         return Ok(());
     };
+    if given.activated && start.operator {
+        return Err("a role that `serve` reaches is never its operator's".into());
+    }
     if privilege::is_root() {
         folders::take_over(Path::new("."), 2, &mut 0)?;
     }
@@ -352,7 +359,7 @@ fn sign(given: &Given) -> RoleResult {
     given.die_with_parent()?;
     let here = socket::here()?;
     privilege::confine(Role::Sign, here.as_fd(), &[])?;
-    signing::run(&control, Path::new("."))?;
+    signing::run(&control, Path::new("."), &start)?;
     Ok(())
 }
 

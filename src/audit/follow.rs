@@ -255,9 +255,10 @@ fn lie(sentence: String, head: &Head) -> AuditError {
 /// What is told of a leaf; of a record with its companion only.
 fn line(index: u64, leaf: &Leaf, tree: &Tree, key: &VerifierKey) -> Option<Value> {
     match leaf {
-        Leaf::Keys(statement) => Some(json!({
+        Leaf::Keys(keys) => Some(json!({
             "index": index,
-            "keys": { "log": key.to_string(), "dsse": hex(statement) },
+            "keys": { "log": key.to_string(), "dsse": hex(&keys.statement) },
+            "follows": keys.follows.as_ref().map(|follows| follows.log.to_string()),
             "log_size": tree.size,
         })),
         Leaf::Record(_) => None,

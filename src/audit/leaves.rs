@@ -5,15 +5,16 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    spec::{BuildKey, Companion, Record, Sum, unhex},
+    receipt::KeysLeaf,
+    spec::{BuildKey, Companion, Record, Sum},
     tlog::VerifierKey,
 };
 
 /// A leaf that says what it must.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leaf {
-    /// Leaf 0: the log's key, and this key of its statements.
-    Keys([u8; 32]),
+    /// Leaf 0: the log's key, the key of its statements, and the log that it follows.
+    Keys(Box<KeysLeaf>),
     /// A record, whose companion must follow.
     Record(Record),
     /// The companion of the record before, and that record.
@@ -87,15 +88,22 @@ impl Leaves {
     }
 
     fn keys(&self, text: &str) -> Result<Leaf, String> {
-        let statement = text
-            .strip_prefix(&format!("key/1 log {}\nkey/1 dsse ed25519:", self.key))
-            .and_then(|rest| unhex(rest.strip_suffix('\n')?));
-        statement.map(Leaf::Keys).ok_or_else(|| {
+        let keys = KeysLeaf::parse(text).ok();
+        let keys = keys.filter(|keys| keys.log == self.key).ok_or_else(|| {
             format!(
                 "it does not name the log's key `{}` and a DSSE key",
                 self.key
             )
-        })
+        })?;
+        if let Some(follows) = &keys.follows
+            && !follows.is_signed(&self.key)
+        {
+            let old = &follows.log;
+            return Err(format!(
+                "it says that the log follows `{old}`, which has not signed that"
+            ));
+        }
+        Ok(Leaf::Keys(Box::new(keys)))
     }
 
     fn record(&mut self, text: &str) -> Result<Leaf, String> {

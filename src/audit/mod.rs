@@ -31,6 +31,7 @@ use crate::{
     get::state::State,
     log::Archive,
     proxy::Transport,
+    receipt::Follows,
     store::durable,
     tlog::{NoteError, Tree, VerifierKey},
 };
@@ -62,6 +63,8 @@ pub struct Audited {
     pub tiles: u64,
     /// The newest signed head.
     pub note: String,
+    /// The log that it follows, which has ended and has signed that.
+    pub follows: Option<Follows>,
     /// Builds to make again.
     pub sample: Vec<Sampled>,
     /// What a person should know, one sentence each.
@@ -237,6 +240,7 @@ async fn audit(
         heads: found.heads,
         tiles: found.tiles,
         note: newest.note.clone(),
+        follows: found.keys.and_then(|keys| keys.follows),
         sample: found.sample.chosen,
         warnings,
     })
@@ -265,6 +269,11 @@ impl Audited {
             "heads": self.heads,
             "tiles": self.tiles,
             "note": self.note,
+            "follows": self.follows.as_ref().map(|follows| serde_json::json!({
+                "key": follows.log.to_string(),
+                "size": follows.tree.size,
+                "root": follows.tree.root.to_string(),
+            })),
             "warnings": self.warnings,
         })
     }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     log::StoredHead,
+    receipt::KeysLeaf,
     tlog::{
         Edge, Frontier, HASH_BYTES, Tile, Tree, VerifierKey, leaf_hash,
         text::{entry_bundle, parse_data_tile},
@@ -39,7 +40,8 @@ pub(super) struct Found {
     pub(super) tiles: u64,
     /// Full tiles that are no files yet.
     pub(super) missing: u64,
-    pub(super) statement_key: Option<[u8; 32]>,
+    /// What leaf 0 says.
+    pub(super) keys: Option<KeysLeaf>,
     pub(super) sample: Sample,
 }
 
@@ -91,7 +93,7 @@ pub(super) async fn walk(
             heads: 0,
             tiles: 0,
             missing: 0,
-            statement_key: None,
+            keys: None,
             sample,
         },
     };
@@ -154,7 +156,7 @@ impl Walk<'_> {
     ) -> Result<Vec<(Tile, Vec<u8>)>, AuditError> {
         let index = self.edge.size();
         match self.leaves.push(text).map_err(Lie::new)? {
-            Leaf::Keys(statement_key) => self.found.statement_key = Some(statement_key),
+            Leaf::Keys(keys) => self.found.keys = Some(*keys),
             Leaf::Record(record) => records.push((index, record.key.to_string())),
             Leaf::Companion(companion, record) => self.found.sample.offer(&companion, record),
         }

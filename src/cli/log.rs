@@ -9,11 +9,15 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Network, Stop, build, local::Local, print, recover::Recover, say, xdg};
+use super::{
+    Network, Stop, build, init::Init, keygen::Keygen, local::Local, print, recover::Recover, say,
+    xdg,
+};
 use crate::{
     audit::{self, AuditError, Audited, FollowError, Lie, Percent, Sampled, Told},
     build::Engine,
     proxy,
+    receipt::Follows,
     tlog::VerifierKey,
 };
 
@@ -21,6 +25,8 @@ use crate::{
 pub(super) enum Log {
     Audit(Audit),
     Follow(Follow),
+    Keygen(Keygen),
+    Init(Init),
     Recover(Recover),
 }
 
@@ -50,6 +56,8 @@ impl Log {
         match self {
             Self::Audit(audit) => audit.run(network),
             Self::Follow(follow) => follow.run(),
+            Self::Keygen(keygen) => keygen.run(),
+            Self::Init(init) => init.run(),
             Self::Recover(recover) => recover.run(),
         }
     }
@@ -221,6 +229,12 @@ impl Audit {
             tree.root
         );
         print(text)?;
+        if let Some(Follows { log, tree, .. }) = &audited.follows {
+            let (size, root) = (tree.size, tree.root);
+            print(format_args!(
+                "follows\t{log}, which ended at {size} records, {root}"
+            ))?;
+        }
         match rebuilt {
             Some(Rebuilt { same, unjudged }) => print(format_args!(
                 "rebuilt\t{same} with the same sum, {} not judged",

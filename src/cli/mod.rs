@@ -12,6 +12,8 @@ mod disk;
 mod doctor;
 mod get;
 mod host;
+mod init;
+mod keygen;
 mod local;
 mod lock;
 mod log;
@@ -20,6 +22,7 @@ mod quorum;
 mod recover;
 mod selftest;
 mod serve;
+mod signer;
 mod toolchain;
 mod verify;
 mod watch;
@@ -66,7 +69,7 @@ enum Command {
     Get(get::Get),
     /// Prove offline, from its receipt, what a program was built from and that a log says so
     Verify(verify::Verify),
-    /// The transparency log, from outside
+    /// The transparency log: what it says, and its keys
     #[command(subcommand)]
     Log(log::Log),
     /// Run programs in cells

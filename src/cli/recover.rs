@@ -40,7 +40,7 @@ pub(super) struct Recover {
 impl Recover {
     pub(super) fn run(self) -> Result<(), Stop> {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
-        let key = self.key()?;
+        let key = key(&self.data, self.verifierkey.as_deref())?;
         let owner = privilege::is_root().then_some(SERVE_ID);
         let own = self.data.join(LogConfig::FOLDER);
         roles::prepare(&self.data, owner.map(|_| 0)).map_err(|error| failed(&error))?;
@@ -58,27 +58,6 @@ impl Recover {
              now start the service: it compares this with what its signer signed last",
             key.name()
         ))
-    }
-
-    fn key(&self) -> Result<VerifierKey, Stop> {
-        let stop = |error: &AuditError| Stop::chain(error.exit_code(), error);
-        if let Some(key) = &self.verifierkey {
-            return audit::parse_key(key).map_err(|error| stop(&error));
-        }
-        let named = match Archive::open(&self.data) {
-            Ok(archive) => archive.key(),
-            Err(error) => Err(error),
-        };
-        match named {
-            Ok(Some(key)) => audit::parse_key(&key).map_err(|error| stop(&error)),
-            Ok(None) | Err(ArchiveError::NoLog { .. }) => {
-                let text = format!("`{}` names no log", self.data.display());
-                let hint = "say which one with --verifierkey; the signer's folder holds one folder \
-                            for each key, named by its hash";
-                Err(Stop::new(Stop::USAGE, text).hint(hint))
-            }
-            Err(error) => Err(stop(&error.into())),
-        }
     }
 
     /// Leaves before and after.
@@ -115,6 +94,28 @@ impl Recover {
     }
 }
 
+/// The key of a log that may be damaged: as given, else as its data folder names it.
+pub(super) fn key(data: &Path, given: Option<&str>) -> Result<VerifierKey, Stop> {
+    let stop = |error: &AuditError| Stop::chain(error.exit_code(), error);
+    if let Some(key) = given {
+        return audit::parse_key(key).map_err(|error| stop(&error));
+    }
+    let named = match Archive::open(data) {
+        Ok(archive) => archive.key(),
+        Err(error) => Err(error),
+    };
+    match named {
+        Ok(Some(key)) => audit::parse_key(&key).map_err(|error| stop(&error)),
+        Ok(None) | Err(ArchiveError::NoLog { .. }) => {
+            let text = format!("`{}` names no log", data.display());
+            let hint = "say which one with --verifierkey; the signer's folder holds one folder for \
+                        each key, named by its hash";
+            Err(Stop::new(Stop::USAGE, text).hint(hint))
+        }
+        Err(error) => Err(stop(&error.into())),
+    }
+}
+
 fn stop(error: &RefillError) -> Stop {
     match error {
         RefillError::Leaf { .. } | RefillError::Root { .. } => {
@@ -128,7 +129,7 @@ fn stop(error: &RefillError) -> Stop {
 }
 
 /// What was made here belongs to the owner of the folder, as everything in it.
-fn give(own: &Path) -> std::io::Result<()> {
+pub(super) fn give(own: &Path) -> std::io::Result<()> {
     let owner = own.symlink_metadata()?;
     let mut open = vec![own.to_owned()];
     while let Some(folder) = open.pop() {

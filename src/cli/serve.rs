@@ -22,20 +22,18 @@ use super::{
     disk, host, local, print,
     quorum::{self, Verification},
     say,
+    signer::{SignDir, check_name},
     watch::{self, Signals, Watch},
-    xdg,
 };
 use crate::{
     build::{Engine, EnginePolicy, budget},
-    log::{Log, LogConfig},
+    log::{Log, LogConfig, sign::SignStart},
     roles::{self, Roles, SERVE_ID},
     serve::{self, ServeConfig},
     tlog::{VerifierKey, witness::WITNESSES_MAX},
     witness::{self, Witness},
 };
 
-/// Where the signer's state lies when started as root.
-const SIGN_DIR: &str = "/var/lib/hotcell-sign";
 /// How long a start waits for witnesses. Who is silent for longer is told of and asked again.
 const WITNESS_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -44,10 +42,8 @@ pub(super) struct Serve {
     /// Where everything lies but the signing keys
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Where the keys and the last signed head lie [default: /var/lib/hotcell-sign, or below
-    /// $XDG_STATE_HOME/hotcell without root]
-    #[arg(long, value_name = "DIR")]
-    sign_dir: Option<PathBuf>,
+    #[command(flatten)]
+    keys: SignDir,
     /// Address for visitors; port 0 chooses one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -169,15 +165,11 @@ impl Serve {
         if let Some(folder) = &self.roles {
             return roles::connect(folder, &start).map_err(|error| failed(&*error));
         }
-        let keys = self.sign_folder()?;
-        let whole = |path: &Path| std::path::absolute(path).map_err(|error| failed(&error));
-        if whole(&keys)?.starts_with(whole(&self.data)?) {
-            let text = "the signing keys must not lie in the data folder";
-            return Err(Stop::new(Stop::USAGE, text).hint("choose another --sign-dir"));
-        }
+        let keys = self.keys.outside(&self.data)?;
         let mut roles =
             roles::start(&self.data, &chosen.extra, &start).map_err(|error| failed(&error))?;
-        let sign = roles::start_sign(&keys, &mut roles).map_err(|error| failed(&error))?;
+        let sign = roles::start_sign(&keys, &SignStart::default(), &mut roles.children);
+        let sign = sign.map_err(|error| failed(&error))?;
         Ok((roles, sign))
     }
 
@@ -205,14 +197,6 @@ impl Serve {
         let client = Arc::new(client);
         client.compare(WITNESS_PATIENCE).await;
         client
-    }
-
-    fn sign_folder(&self) -> Result<PathBuf, Stop> {
-        match &self.sign_dir {
-            Some(path) => Ok(path.clone()),
-            None if privilege::is_root() => Ok(PathBuf::from(SIGN_DIR)),
-            None => Ok(xdg("XDG_STATE_HOME", ".local/state")?.join("sign")),
-        }
     }
 
     /// A weaker cell is served to others only when somebody has accepted each weakness by name.
@@ -346,14 +330,6 @@ fn check_witnesses(witnesses: &[Witness]) -> Result<(), Stop> {
 
 fn parse_witness(text: &str) -> Result<Witness, String> {
     Witness::parse(text).map_err(|error| error.to_string())
-}
-
-fn check_name(name: &str) -> Result<(), Stop> {
-    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
-    if (1..=253).contains(&name.len()) && name.bytes().all(ok) {
-        return Ok(());
-    }
-    Err(Stop::new(Stop::USAGE, "--name is no host name").hint("write it as build.example.org"))
 }
 
 /// Text on a terminal, JSON elsewhere; `RUST_LOG` chooses what.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::PathBuf};
 
-use super::SignError;
+use super::{Kept, SignError, kept};
 use crate::store::db;
 
 /// Why an entry was not appended.
@@ -42,13 +42,33 @@ pub enum OpenError {
     Database(#[from] db::DbError),
     /// The data folder has tiles and no log: its database is gone.
     #[error(
-        "`{}` has tiles of a log, but the database is empty: restore the database, fill it up with \
-         `hotcell log recover`, or move the tiles away to begin a new log with a new key",
+        "`{}` has tiles of a log, but the database is empty: restore the database, or fill it up \
+         from any copy with `hotcell log recover`; when there is none, `hotcell log succeed` begins \
+         a log that follows it. `hotcell log init` begins one that has nothing to do with it, in an \
+         empty folder",
         folder.display()
     )]
     Orphaned {
         /// Folder of the tiles.
         folder: PathBuf,
+    },
+    /// The data folder has no log, the signers' folder remembers one of this name.
+    #[error(
+        "the data folder has no log, but the signers' folder has the key {}: bring that log back \
+         from any copy with `hotcell log recover --from COPY --verifierkey KEY`; when there is \
+         none, `hotcell log succeed` begins a log that follows it. `hotcell log init` begins one \
+         that has nothing to do with it, under another --name or with another --sign-dir",
+        kept::list(kept)
+    )]
+    Remembered {
+        /// The keys of this name.
+        kept: Vec<Kept>,
+    },
+    /// The data folder is that of another log than was meant.
+    #[error("the data folder has the log `{key}`")]
+    OtherLog {
+        /// Its key.
+        key: String,
     },
     /// Another process appends to this log.
     #[error("another process uses this log")]
@@ -89,6 +109,16 @@ pub enum LoadError {
     #[cfg(test)]
     #[error("killed")]
     Killed,
+}
+
+impl OpenError {
+    /// What it means that there is no signer for a log that is to be opened or begun.
+    pub(super) fn begin(error: SignError) -> Self {
+        match error {
+            SignError::Taken { kept } => Self::Remembered { kept },
+            other => Self::Signer(other),
+        }
+    }
 }
 
 impl LoadError {

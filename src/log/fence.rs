@@ -33,6 +33,16 @@ impl Fence {
         }
     }
 
+    pub(super) fn ended(size: u64, next: &str) -> Self {
+        Self {
+            why: format!("this log has ended at {size} records; `{next}` follows it"),
+            remedy:
+                "nothing: it can be read and never grows again; `hotcell log succeed` finishes \
+                     what it has begun when it is run once more"
+                    .to_owned(),
+        }
+    }
+
     pub(super) fn broken(error: &LoadError, source: &str) -> Self {
         Self {
             why: format!("{error}: {source}"),

@@ -1,26 +1,32 @@
 //! The signer that lives in a folder of this machine, outside the data folder.
 //!
 //! `<sign folder>/<key hash>/`: `log.key`, `statement.key` (secrets, 0600), `last` (what was signed
-//! last, written before the signature leaves; a backup of the data folder does not reach it),
-//! `lock`, and what a witness of other logs has ([`super::sign`]). Opened by the role `sign`, and
-//! by the log itself in tests. It must never sign two roots for one size.
+//! last, written before the signature leaves; a backup of the data folder does not reach it; see
+//! [`super::memory`]), `lock`, and what a witness of other logs has ([`super::sign`]). Opened by the role `sign`, and
+//! by the log itself in tests. It must never sign two roots for one size, nor anything for a log that
+//! has ended.
 
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use ed25519_dalek::Signer as _;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::signer::{SignError, SignedHead, Signer};
+use super::{
+    kept,
+    memory::Memory,
+    signer::{SignError, SignedHead, Signer},
+};
 use crate::{
     provenance,
+    receipt::Follows,
     store::durable::{self, Sector},
     tlog::{
-        Hash, SigningKey, Tree, VerifierKey, empty_root, proof,
-        text::{checkpoint_text, parse_tree, tree_text},
+        Hash, SigningKey, Tree, VerifierKey, proof,
+        text::{checkpoint_text, tree_text},
     },
 };
 
@@ -38,39 +44,25 @@ pub struct LocalSigner {
     _lock: Flock<File>,
 }
 
-/// The last head that may have been signed.
-#[derive(Debug)]
-struct Memory {
-    file: Sector,
-    tree: Tree,
-    /// False after a write that may or may not have reached the disk: nothing is signed before one
-    /// has, not even the same head once more.
-    durable: bool,
-}
-
 impl LocalSigner {
     /// Makes new keys under `folder`. A crash leaves a folder that no data folder names.
     pub fn create(folder: &Path, name: &str) -> Result<Self, SignError> {
         let mut seeds = [[0; 32]; 2];
         for seed in &mut seeds {
-            getrandom::fill(seed).map_err(|error| io(std::io::Error::other(error)))?;
+            getrandom::fill(seed).map_err(|error| SignError::io(std::io::Error::other(error)))?;
         }
         let lost = |_| SignError::StateLost {
             what: format!("no key can have the name `{name}`"),
         };
         let key = SigningKey::from_seed(name, &seeds[0]).map_err(lost)?;
         let folder = folder.join(key.verifier().id());
-        durable::create_folder(&folder, 0o700).map_err(io)?;
+        durable::create_folder(&folder, 0o700).map_err(SignError::io)?;
         let write = |name: &str, bytes: &[u8]| {
-            durable::write_new(&folder.join(name), bytes, durable::SECRET).map_err(io)
+            durable::write_new(&folder.join(name), bytes, durable::SECRET).map_err(SignError::io)
         };
         let statement_key = format!("{}\n", crate::spec::hex(&seeds[1]));
         write("statement.key", statement_key.as_bytes())?;
-        let none = Tree {
-            size: 0,
-            root: empty_root(),
-        };
-        write("last", &Sector::image(&tree_text(&none)))?;
+        write("last", &Sector::image(&Memory::fresh()))?;
         write("log.key", format!("{}\n", key.secret_text()).as_bytes())?;
         let verifier = key.verifier().clone();
         drop(key);
@@ -80,11 +72,47 @@ impl LocalSigner {
         })
     }
 
+    /// The signer for a log that has nothing yet: with the one key of this name that lies there and
+    /// was never used (by `hotcell log keygen`, or before a crash), else with a new one.
+    ///
+    /// # Errors
+    /// [`SignError::Taken`] when a key of this name has a past: nobody begins a second log of one
+    /// name without saying so.
+    pub fn begin(folder: &Path, name: &str) -> Result<Self, SignError> {
+        let mut kept = kept::all(folder)?;
+        kept.retain(|one| one.is_called(name));
+        match kept.as_slice() {
+            [] => Self::create(folder, name),
+            [one] if one.is_unused() => {
+                let lost = || SignError::StateLost {
+                    what: "log.key".to_owned(),
+                };
+                let key = VerifierKey::parse(&one.key).map_err(|_| lost())?;
+                Self::open(folder, &key)?.ok_or_else(lost)
+            }
+            _ => Err(SignError::Taken { kept }),
+        }
+    }
+
+    /// A new key that no log has yet.
+    ///
+    /// # Errors
+    /// [`SignError::Taken`] when there is any key of this name.
+    pub fn generate(folder: &Path, name: &str) -> Result<Self, SignError> {
+        let mut kept = kept::all(folder)?;
+        kept.retain(|one| one.is_called(name));
+        match kept.is_empty() {
+            true => Self::create(folder, name),
+            false => Err(SignError::Taken { kept }),
+        }
+    }
+
     /// Opens the signer of a key; nothing when `folder` has none.
     pub fn open(folder: &Path, key: &VerifierKey) -> Result<Option<Self>, SignError> {
         let folder = folder.join(key.id());
         let read = |name: &str| -> Result<Option<String>, SignError> {
-            let bytes = durable::read_bounded(&folder.join(name), FILE_BYTES_MAX).map_err(io)?;
+            let bytes =
+                durable::read_bounded(&folder.join(name), FILE_BYTES_MAX).map_err(SignError::io)?;
             let lost = |_| SignError::StateLost {
                 what: name.to_owned(),
             };
@@ -104,11 +132,11 @@ impl LocalSigner {
         }
         let seed = read("statement.key")?.and_then(|text| crate::spec::unhex(text.trim_end()));
         let seed = seed.ok_or_else(|| lost("statement.key"))?;
-        let lock = File::create(folder.join("lock")).map_err(io)?;
+        let lock = File::create(folder.join("lock")).map_err(SignError::io)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, _)| SignError::Locked)?;
-        durable::remove_leftovers(&folder).map_err(io)?;
-        let last = Sector::open(&folder.join("last")).map_err(io)?;
+        durable::remove_leftovers(&folder).map_err(SignError::io)?;
+        let last = Sector::open(&folder.join("last")).map_err(SignError::io)?;
         let last = Memory::recall(last.ok_or_else(|| lost("last"))?)?;
         Ok(Some(Self {
             key: secret,
@@ -119,13 +147,45 @@ impl LocalSigner {
         }))
     }
 
+    /// Ends the log with the head that was signed last: `next` follows it. The answer is that head
+    /// and its checkpoint, which says so (see [`Follows`]); the same again gives the same. From now
+    /// on, and after each start, nothing is signed any more.
+    ///
+    /// # Errors
+    /// [`SignError::Ended`] when another log follows it already, [`SignError::Nothing`] when
+    /// nothing was signed that could end.
+    pub fn end(&self, next: &VerifierKey) -> Result<(Tree, String), SignError> {
+        let mut memory = self.memory();
+        let tree = memory.tree();
+        if tree.size == 0 || next.name() == self.verifier().name() {
+            return Err(SignError::Nothing);
+        }
+        if memory.next() != Some(next) {
+            memory.goes_on()?;
+        }
+        // Remembered before anybody can show that it has ended, and written again for a memory that
+        // may not have reached the disk.
+        memory.end(next)?;
+        let text = Follows::last_words(self.verifier(), &tree, next);
+        Ok((tree, self.note(&text)?))
+    }
+
+    /// Refuses what only a log that goes on may do.
+    pub(super) fn goes_on(&self) -> Result<(), SignError> {
+        self.memory().goes_on()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where everything of this key lies, locked for as long as this signer lives.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
     fn note(&self, text: &str) -> Result<String, SignError> {
-        self.key.sign(text).map_err(io)
+        self.key.sign(text).map_err(SignError::io)
     }
 }
 
@@ -139,16 +199,15 @@ impl Signer for LocalSigner {
     }
 
     fn last(&self) -> Result<Tree, SignError> {
-        Ok(self
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tree)
+        let memory = self.memory();
+        memory.goes_on()?;
+        Ok(memory.tree())
     }
 
     fn sign(&self, tree: Tree, proof: &[Hash]) -> Result<SignedHead, SignError> {
-        let mut memory = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = memory.tree;
+        let mut memory = self.memory();
+        memory.goes_on()?;
+        let last = memory.tree();
         let contains = tree == last
             || last.size == 0 && tree.size > 0
             || last.size < tree.size && proof::check_consistency(proof, &tree, &last).is_ok();
@@ -170,45 +229,12 @@ impl Signer for LocalSigner {
     }
 
     fn sign_statement(&self, statement: &[u8]) -> Result<[u8; 64], SignError> {
+        self.goes_on()?;
         Ok(self
             .statement_key
             .sign(&provenance::pre_authentication(statement))
             .to_bytes())
     }
-}
-
-impl Memory {
-    fn recall(file: Sector) -> Result<Self, SignError> {
-        let lost = || SignError::StateLost {
-            what: "last".to_owned(),
-        };
-        let text = file.read().map_err(io)?.ok_or_else(lost)?;
-        let tree = parse_tree(&text).map_err(|_| lost())?;
-        if tree_text(&tree) != text || (tree.size == 0) != (tree.root == empty_root()) {
-            return Err(lost());
-        }
-        Ok(Self {
-            file,
-            tree,
-            durable: false, // written by a process that was killed, perhaps, before its sync
-        })
-    }
-
-    /// Remembers a head that contains the last one.
-    fn keep(&mut self, tree: Tree) -> Result<(), SignError> {
-        if tree == self.tree && self.durable {
-            return Ok(());
-        }
-        // Also when the write fails: then either of both may be what the disk has.
-        (self.tree, self.durable) = (tree, false);
-        self.file.write(&tree_text(&tree)).map_err(io)?;
-        self.durable = true;
-        Ok(())
-    }
-}
-
-fn io(error: impl std::error::Error + Send + Sync + 'static) -> SignError {
-    SignError::Io(Box::new(error))
 }
 
 #[cfg(test)]
@@ -270,6 +296,92 @@ mod tests {
             text(&head.checkpoint),
             checkpoint_text("log.example.org", &naive.tree(7))
         );
+    }
+
+    #[test]
+    fn a_log_that_has_ended_signs_nothing_more_and_says_again_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let naive = NaiveTree::of_vectors();
+        let unused = |name| {
+            let signer = LocalSigner::create(folder.path(), name).unwrap();
+            signer.verifier().clone()
+        };
+        let (next, other) = (unused("next.example.org"), unused("other.example.org"));
+        let signer = LocalSigner::create(folder.path(), "log.example.org").unwrap();
+        let key = signer.verifier().clone();
+        // Nothing was signed that could end, and no name follows itself.
+        assert!(matches!(signer.end(&next), Err(SignError::Nothing)));
+        signer.sign(naive.tree(5), &[]).unwrap();
+        assert!(matches!(signer.end(&key), Err(SignError::Nothing)));
+        let (tree, checkpoint) = signer.end(&next).unwrap();
+        assert_eq!(tree, naive.tree(5));
+        let heard = Follows::hear(&key, checkpoint.as_bytes());
+        assert_eq!(heard, Some((tree, next.clone())));
+        let refuses = |signer: &LocalSigner| {
+            let proof = proof(&naive, 9, 5);
+            for (tree, proof) in [(naive.tree(5), &[][..]), (naive.tree(9), &proof)] {
+                let refused = signer.sign(tree, proof);
+                assert!(matches!(refused, Err(SignError::Ended { size: 5, .. })));
+            }
+            assert!(matches!(signer.last(), Err(SignError::Ended { .. })));
+            let statement = signer.sign_statement(b"{}");
+            assert!(matches!(statement, Err(SignError::Ended { .. })));
+            assert!(matches!(signer.end(&other), Err(SignError::Ended { .. })));
+            assert_eq!(signer.end(&next).unwrap(), (tree, checkpoint.clone()));
+        };
+        refuses(&signer);
+        drop(signer);
+        refuses(&LocalSigner::open(folder.path(), &key).unwrap().unwrap());
+        // What stands in its memory is no head for a release that knows no end either.
+        let path = folder.path().join(key.id()).join("last");
+        let text = Sector::open(&path).unwrap().unwrap().read().unwrap();
+        assert_eq!(
+            text.unwrap(),
+            format!("{}ended/1 {next}\n", tree_text(&tree))
+        );
+        // Its name, and that of the one that is to follow it, begin no other log.
+        for name in ["log.example.org", "next.example.org"] {
+            let taken = LocalSigner::begin(folder.path(), name);
+            assert!(matches!(taken, Err(SignError::Taken { .. })), "{name}");
+        }
+        assert_eq!(
+            *LocalSigner::begin(folder.path(), other.name())
+                .unwrap()
+                .verifier(),
+            other
+        );
+    }
+
+    #[test]
+    fn a_key_made_ahead_is_used_once_and_one_with_a_past_never_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, name) = (folder.path().join("sign"), "log.example.org");
+        let made = LocalSigner::generate(&path, name).unwrap();
+        let key = made.verifier().clone();
+        for _ in 0..2 {
+            let Err(SignError::Taken { kept }) = LocalSigner::generate(&path, name) else {
+                panic!("a second key was made");
+            };
+            assert!(kept.len() == 1 && kept[0].is_unused(), "{kept:?}");
+        }
+        drop(made);
+        durable::create_folder(&path.join("something else"), 0o700).unwrap();
+        let signer = LocalSigner::begin(&path, name).unwrap();
+        assert_eq!(*signer.verifier(), key);
+        drop(signer);
+        let signer = LocalSigner::begin(&path, name).unwrap();
+        signer.sign(NaiveTree::of_vectors().tree(5), &[]).unwrap();
+        let Err(SignError::Taken { kept }) = LocalSigner::begin(&path, name) else {
+            panic!("a key with a past was used again");
+        };
+        assert_eq!((kept[0].size, kept.len()), (Some(5), 1));
+        assert!(LocalSigner::begin(&path, "other.example.org").is_ok());
+        // A memory that is damaged is no reason to begin anew.
+        durable::replace(&path.join(key.id()).join("last"), b"x", 0o600).unwrap();
+        let Err(SignError::Taken { kept }) = LocalSigner::begin(&path, name) else {
+            panic!("a key without a memory was used");
+        };
+        assert!(kept[0].to_string().contains("damaged"), "{}", kept[0]);
     }
 
     #[test]

@@ -14,7 +14,9 @@ mod archive;
 mod error;
 mod fault;
 mod fence;
+mod kept;
 mod local;
+mod memory;
 mod proofs;
 mod records;
 mod recover;
@@ -39,9 +41,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use archive::{Archive, ArchiveError, StoredHead};
 pub use error::{AppendError, LoadError, OpenError};
+pub use kept::{Kept, list};
 pub use local::LocalSigner;
 pub use recover::{Refill, RefillError};
-pub use sign::RemoteSigner;
+pub use sign::{Operator, RemoteSigner};
 pub use signer::{SignError, SignedHead, Signer};
 pub use witnessed::Offer;
 
@@ -227,7 +230,7 @@ impl Drop for Inner {
 
 impl Log {
     /// Opens the log of a data folder with the signer in `sign_folder` that belongs to it; an empty
-    /// data folder becomes a new log with a new key called `name`. A data folder whose key has no
+    /// data folder becomes a new log with an unused or new key called `name`. A data folder whose key has no
     /// signer comes up fenced.
     pub fn open_local(
         config: &LogConfig,
@@ -236,20 +239,21 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let signer = match startup::key(config)? {
             Some(key) => LocalSigner::open(sign_folder, &key)?,
-            None => Some(LocalSigner::create(sign_folder, name)?),
+            None => Some(LocalSigner::begin(sign_folder, name).map_err(OpenError::begin)?),
         };
         Self::open(config, signer.map(|signer| Arc::new(signer) as _))
     }
 
-    /// The role `sign` at the other end of `channel`, with the key of this data folder; new keys
-    /// called `name` for an empty one, nothing when it has no such key. To open the log with.
+    /// The role `sign` at the other end of `channel`, with the key of this data folder; unused or
+    /// new keys called `name` for an empty one, nothing when it has no such key. To open the log with.
     pub fn connect(
         config: &LogConfig,
         channel: Channel,
         name: &str,
     ) -> Result<Option<Arc<RemoteSigner>>, OpenError> {
         let key = startup::key(config)?;
-        let signer = RemoteSigner::connect(channel, key.as_ref(), name)?;
+        let signer = RemoteSigner::connect(channel, key.as_ref(), name);
+        let signer = signer.map_err(OpenError::begin)?;
         Ok(signer.map(Arc::new))
     }
 

@@ -5,7 +5,7 @@
 //! the last. It must never sign bytes that it was given, apart from a statement under the
 //! statement's own key.
 
-use super::sign::Unfit;
+use super::{kept, kept::Kept, sign::Unfit};
 use crate::tlog::{Hash, Tree, VerifierKey};
 
 /// A head with its two notes, same key, same tree.
@@ -39,6 +39,23 @@ pub enum SignError {
         /// Which part.
         what: String,
     },
+    /// The log has ended for good; nothing was signed.
+    #[error("this log has ended at {size} records; `{next}` follows it")]
+    Ended {
+        /// Records of its last head.
+        size: u64,
+        /// Key of the log that follows.
+        next: String,
+    },
+    /// There is no log that could end, or it would follow itself; nothing was changed.
+    #[error("a log ends when it has signed something, and another name follows it")]
+    Nothing,
+    /// A key of this name lies there and has a past, or is not to be replaced; nothing was made.
+    #[error("the signers' folder has the key {}", kept::list(kept))]
+    Taken {
+        /// The keys of this name.
+        kept: Vec<Kept>,
+    },
     /// It cannot be a witness of the logs that were named; nothing was changed.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -54,6 +71,12 @@ pub enum SignError {
     Io(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl SignError {
+    pub(super) fn io(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Io(Box::new(error))
+    }
+}
+
 /// The holder of the log's key and of the key for statements.
 pub trait Signer: Send + Sync + 'static {
     /// Public key of the log.
@@ -62,7 +85,8 @@ pub trait Signer: Send + Sync + 'static {
     /// Public key for statements (Ed25519).
     fn statement_key(&self) -> [u8; 32];
 
-    /// The last head that was signed; of size 0 before the first.
+    /// The last head that was signed; of size 0 before the first. [`SignError::Ended`] for a log
+    /// that has ended.
     fn last(&self) -> Result<Tree, SignError>;
 
     /// Signs a head. `proof` is that of consistency with [`Signer::last`], empty for the same head

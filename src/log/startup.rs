@@ -15,12 +15,12 @@ use super::{
     fault::Hook,
     fence::Fence,
     records::{self, Head},
-    signer::Signer,
+    signer::{SignError, Signer},
     tiles::{Recent, Tiles},
     witnessed::Cosigned,
 };
 use crate::{
-    receipt::KeysLeaf,
+    receipt::{Follows, KeysLeaf},
     store::db,
     tlog::{
         Edge, Frontier, Note, Tree, VerifierKey, empty_root, index, leaf_hash,
@@ -80,7 +80,7 @@ pub(super) fn open(
     let lock = lock(config)?;
     let key = match key(config)? {
         Some(key) => key,
-        None => begin(&db, signer.as_deref())?,
+        None => begin(&db, signer.as_deref(), None)?,
     };
     let tiles = Tiles::new(&config.tiles);
     let fence = match &signer {
@@ -88,7 +88,8 @@ pub(super) fn open(
         _ => Some(Fence {
             why: format!("there is no signer for the key of this log, `{key}`"),
             remedy: "give the folder that holds the signer's state with --sign-dir; without it \
-                     this log can never grow again, and a new one begins in an empty data folder"
+                     this log can never grow again, and `hotcell log init` begins a new one in an \
+                     empty data folder"
                 .to_owned(),
         }),
     };
@@ -123,16 +124,21 @@ pub(super) fn open(
     })
 }
 
-/// Begins a new log: names the key, and leaf 0 names both keys, in one transaction.
+/// Begins a new log: names the key, and leaf 0 names both keys and what it follows, in one
+/// transaction.
 /// A crash before the commit leaves an empty data folder; after it, a head without a signature.
-fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, OpenError> {
+pub(super) fn begin(
+    db: &Connection,
+    signer: Option<&dyn Signer>,
+    follows: Option<&Follows>,
+) -> Result<VerifierKey, OpenError> {
     let begin = |why: String| OpenError::Begin(why.into());
     let signer = signer.ok_or_else(|| begin("a new log needs a signer".to_owned()))?;
     let last = signer.last()?;
     if last.size > 0 {
         return Err(begin(format!(
             "the data folder is empty, but its signer has signed a log of {} records; restore the \
-             data folder, or use another --sign-dir",
+             data folder with `hotcell log recover`, or begin another log with `hotcell log init`",
             last.size
         )));
     }
@@ -140,6 +146,7 @@ fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, Op
     let keys = KeysLeaf {
         log: key.clone(),
         statement: signer.statement_key(),
+        follows: follows.cloned(),
     };
     let leaf = keys.text();
     let old = Tree {
@@ -162,7 +169,7 @@ fn begin(db: &Connection, signer: Option<&dyn Signer>) -> Result<VerifierKey, Op
 }
 
 /// Compares what is committed with what the signer signed.
-fn compare(
+pub(super) fn compare(
     db: &Connection,
     tiles: &Tiles,
     signer: &dyn Signer,
@@ -170,6 +177,7 @@ fn compare(
     let head = newest(db)?.tree;
     let last = match signer.last() {
         Ok(last) => last,
+        Err(SignError::Ended { size, next }) => return Ok(Some(Fence::ended(size, &next))),
         Err(error) => return Ok(Some(Fence::unknown(&error.to_string()))),
     };
     if last.size > head.size {

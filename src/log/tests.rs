@@ -454,7 +454,9 @@ fn role(folder: &Folder) -> (Channel, Channel, std::thread::JoinHandle<()>) {
         .try_clone_to_owned()
         .unwrap();
     let path = folder.sign();
-    let thread = std::thread::spawn(move || drop(sign::role::run(&theirs, &path)));
+    let thread = std::thread::spawn(move || {
+        drop(sign::role::run(&theirs, &path, &sign::SignStart::default()))
+    });
     (ours, Channel::from(copy), thread)
 }
 

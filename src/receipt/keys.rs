@@ -1,21 +1,24 @@
 //! Leaf 0 of a log: the keys of everything after it.
 
-use super::ReceiptError;
+use super::{Follows, ReceiptError};
 use crate::{
     spec::{hex, unhex},
     tlog::VerifierKey,
 };
 
-/// Longest text, in bytes: two lines of a key each, whose name has at most 255.
-const TEXT_BYTES_MAX: usize = 1024;
+/// Longest text, in bytes: two keys, whose names have at most 255 bytes, and four other lines.
+const TEXT_BYTES_MAX: usize = 2048;
 
-/// The leaf that a log begins with: lines `key/1 log <vkey>` and `key/1 dsse ed25519:<64 hex>`.
+/// The leaf that a log begins with: lines `key/1 log <vkey>` and `key/1 dsse ed25519:<64 hex>`;
+/// after them those of [`Follows`], when it follows another log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysLeaf {
     /// Signs the heads.
     pub log: VerifierKey,
     /// Signs the envelopes.
     pub statement: [u8; 32],
+    /// The log that it follows.
+    pub follows: Option<Follows>,
 }
 
 impl KeysLeaf {
@@ -23,7 +26,12 @@ impl KeysLeaf {
     #[must_use]
     pub fn text(&self) -> String {
         let statement = hex(&self.statement);
-        format!("key/1 log {}\nkey/1 dsse ed25519:{statement}\n", self.log)
+        let follows = self
+            .follows
+            .as_ref()
+            .map_or_else(String::new, Follows::text);
+        let log = &self.log;
+        format!("key/1 log {log}\nkey/1 dsse ed25519:{statement}\n{follows}")
     }
 
     /// Parses a text that prints back to itself.
@@ -34,9 +42,15 @@ impl KeysLeaf {
         let parse = || {
             let rest = text.strip_prefix("key/1 log ")?;
             let (log, statement) = rest.split_once("\nkey/1 dsse ed25519:")?;
+            let (statement, rest) = statement.split_once('\n')?;
+            let follows = match rest {
+                "" => None,
+                lines => Some(Follows::parse(lines)?),
+            };
             Some(Self {
                 log: VerifierKey::parse(log).ok()?,
-                statement: unhex(statement.strip_suffix('\n')?)?,
+                statement: unhex(statement)?,
+                follows,
             })
         };
         let parsed = (text.len() <= TEXT_BYTES_MAX).then(parse).flatten();

@@ -10,6 +10,7 @@
 
 mod check;
 mod error;
+mod follows;
 mod keys;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::{
 };
 pub use check::Proved;
 pub use error::ReceiptError;
+pub use follows::Follows;
 pub use keys::KeysLeaf;
 
 /// Longest receipt, in bytes.

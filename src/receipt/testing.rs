@@ -99,6 +99,7 @@ impl FakeLog {
         let keys = KeysLeaf {
             log: signing.verifier().clone(),
             statement: statement.verifying_key().to_bytes(),
+            follows: None,
         };
         let mut leaves = vec![keys.text()];
         for n in 0..builds {

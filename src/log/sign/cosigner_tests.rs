@@ -374,7 +374,7 @@ fn a_serve_that_was_taken_over_gets_no_fork_no_older_head_and_no_unsigned_one_co
     let naive = NaiveTree::of_vectors();
     let (channel, theirs) = Channel::pair().unwrap();
     let path = folder.path().to_owned();
-    let ended = std::thread::spawn(move || role::run(&theirs, &path));
+    let ended = std::thread::spawn(move || role::run(&theirs, &path, &SignStart::default()));
     let ask = |ask: Ask| {
         channel.send(&ask, &[]).unwrap();
         channel.receive::<Answer>().unwrap().unwrap().0
@@ -467,7 +467,7 @@ fn serve_asks_the_role_over_its_socket_and_the_next_role_remembers() {
     let start = |key: Option<&VerifierKey>| {
         let (ours, theirs) = Channel::pair().unwrap();
         let path = folder.path().to_owned();
-        std::thread::spawn(move || role::run(&theirs, &path));
+        std::thread::spawn(move || role::run(&theirs, &path, &SignStart::default()));
         RemoteSigner::connect(ours, key, "a.example")
     };
     let remote = start(None).unwrap().unwrap();

@@ -2,10 +2,12 @@
 //!
 //! [`role`] runs in that process, [`RemoteSigner`] in `serve`. Neither must hold what the other one
 //! is there to keep: `serve` never sees a key, the role never sees a record. The role is also a
-//! witness of other logs ([`Cosign`]), with a key and a memory of its own.
+//! witness of other logs ([`Cosign`]), with a key and a memory of its own. What `serve` must not do,
+//! make a key ahead of its log and end a log, is the [`Operator`]'s, who starts a role of his own.
 
 mod cosign;
 mod cosigner;
+mod operator;
 mod remote;
 pub mod role;
 mod wire;
@@ -16,5 +18,6 @@ mod cosigner_tests;
 mod tests;
 
 pub use cosign::{Cosign, CosignError, Cosigned, LOGS_MAX, Unfit};
+pub use operator::Operator;
 pub use remote::RemoteSigner;
 pub use wire::SignStart;

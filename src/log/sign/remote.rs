@@ -35,10 +35,15 @@ pub struct RemoteSigner {
 
 /// The socket; nothing once it has failed.
 #[derive(Debug)]
-struct Line(Option<Channel>);
+pub(super) struct Line(Option<Channel>);
 
 impl Line {
-    fn ask(&mut self, ask: &Ask) -> Result<Answer, SignError> {
+    pub(super) fn new(channel: Channel) -> Result<Self, SignError> {
+        channel.set_time_max(ANSWER_MAX).map_err(SignError::io)?;
+        Ok(Self(Some(channel)))
+    }
+
+    pub(super) fn ask(&mut self, ask: &Ask) -> Result<Answer, SignError> {
         let channel = self.0.take().ok_or(SignError::Gone)?;
         let answer = channel.send(ask, &[]).and_then(|()| channel.receive());
         match answer {
@@ -52,16 +57,14 @@ impl Line {
 }
 
 impl RemoteSigner {
-    /// Has the role open the state of `key`, or make new keys called `name` when there is none;
-    /// nothing when the role has no such key.
+    /// Has the role open the state of `key`, or take unused or new keys called `name` when none is
+    /// given; nothing when the role has no such key.
     pub fn connect(
         channel: Channel,
         key: Option<&VerifierKey>,
         name: &str,
     ) -> Result<Option<Self>, SignError> {
-        let io = |error| SignError::Io(Box::new(error));
-        channel.set_time_max(ANSWER_MAX).map_err(io)?;
-        let mut line = Line(Some(channel));
+        let mut line = Line::new(channel)?;
         let ask = key.map_or_else(
             || Ask::Create {
                 name: name.to_owned(),
@@ -70,24 +73,51 @@ impl RemoteSigner {
                 key: key.to_string(),
             },
         );
-        let (opened, statement_key) = match line.ask(&ask)? {
-            Answer::Opened { key, statement_key } => (key, statement_key),
-            Answer::None if key.is_some() => return Ok(None),
-            other => return Err(other.error()),
-        };
+        match line.ask(&ask)? {
+            Answer::Opened {
+                key: opened,
+                statement_key,
+            } => Self::opened(line, key, &opened, &statement_key).map(Some),
+            Answer::None if key.is_some() => Ok(None),
+            other => Err(other.error()),
+        }
+    }
+
+    /// With the keys that the role has opened.
+    pub(super) fn opened(
+        line: Line,
+        key: Option<&VerifierKey>,
+        opened: &str,
+        statement_key: &str,
+    ) -> Result<Self, SignError> {
         let lost = || SignError::StateLost {
             what: "the keys that it opened".to_owned(),
         };
-        let opened = VerifierKey::parse(&opened).map_err(|_| lost())?;
+        let opened = VerifierKey::parse(opened).map_err(|_| lost())?;
         if key.is_some_and(|key| *key != opened) {
             return Err(lost());
         }
-        let statement_key = crate::spec::unhex(&statement_key).ok_or_else(lost)?;
-        Ok(Some(Self {
+        let statement_key = crate::spec::unhex(statement_key).ok_or_else(lost)?;
+        Ok(Self {
             key: opened,
             statement_key,
             line: Mutex::new(line),
-        }))
+        })
+    }
+
+    /// The operator's: ends the log, which `next` follows, as [`crate::log::LocalSigner::end`].
+    ///
+    /// # Errors
+    /// As there, and when the role was not started by the operator.
+    pub fn end(&self, next: &VerifierKey) -> Result<(Tree, String), SignError> {
+        let next = next.to_string();
+        let answer = self.ask(&Ask::End { next })?;
+        match &answer {
+            Answer::End { head, checkpoint } if let Some(tree) = head.tree() => {
+                Ok((tree, checkpoint.clone()))
+            }
+            _ => Err(answer.error()),
+        }
     }
 
     /// Has the role be a witness of these logs from now on; can be asked once.

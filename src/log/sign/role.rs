@@ -16,10 +16,10 @@ use hotcell_sandbox::channel::{Channel, ChannelError};
 
 use super::{
     cosigner::Cosigner,
-    wire::{Answer, Ask, Head, PART_BYTES_MAX, STATEMENT_BYTES_MAX},
+    wire::{Answer, Ask, Head, PART_BYTES_MAX, STATEMENT_BYTES_MAX, SignStart},
 };
 use crate::{
-    log::{LocalSigner, SignError, Signer as _},
+    log::{LocalSigner, SignError, Signer as _, kept},
     spec::hex,
     tlog::{Hash, SigningKey, Tree, VerifierKey, proof::PROOF_HASHES_MAX},
 };
@@ -27,6 +27,7 @@ use crate::{
 /// The role's memory of one connection.
 struct Role<'a> {
     folder: &'a Path,
+    operator: bool,
     signer: Option<LocalSigner>,
     cosigner: Option<Cosigner>,
     statement: Vec<u8>,
@@ -36,9 +37,10 @@ struct Role<'a> {
 ///
 /// # Errors
 /// When the channel breaks or a message is none. What was signed is in the folder by then.
-pub fn run(control: &Channel, folder: &Path) -> Result<(), ChannelError> {
+pub fn run(control: &Channel, folder: &Path, start: &SignStart) -> Result<(), ChannelError> {
     let mut role = Role {
         folder,
+        operator: start.operator,
         signer: None,
         cosigner: None,
         statement: Vec::new(),
@@ -60,11 +62,20 @@ fn tree(head: &Head) -> Result<Tree, SignError> {
 
 impl Role<'_> {
     fn answer(&mut self, ask: Ask) -> Result<Answer, SignError> {
+        let operators = matches!(ask, Ask::Keys | Ask::Generate { .. } | Ask::End { .. });
+        if operators && !self.operator {
+            return Err(wrong("only the operator may"));
+        }
         let signer = match (ask, &self.signer) {
             // One key for one connection: nobody can try keys, or fill the folder with new ones.
             (Ask::Open { key }, None) => return self.open(&key),
-            (Ask::Create { name }, None) => return self.create(&name),
-            (Ask::Open { .. } | Ask::Create { .. }, Some(_)) => {
+            (Ask::Create { name }, None) => return self.make(&name, LocalSigner::begin),
+            (Ask::Generate { name }, None) => return self.make(&name, LocalSigner::generate),
+            (Ask::Keys, _) => {
+                let kept = kept::all(self.folder)?;
+                return Ok(Answer::Keys { kept });
+            }
+            (Ask::Open { .. } | Ask::Create { .. } | Ask::Generate { .. }, Some(_)) => {
                 return Err(wrong("it has a key already"));
             }
             (_, None) => return Err(wrong("it has no key yet")),
@@ -75,6 +86,7 @@ impl Role<'_> {
                 return Ok(seen.map_or(Answer::None, |cosigned| Answer::Cosigned { cosigned }));
             }
             (Ask::Statement { base64, more }, Some(_)) => return self.statement(&base64, more),
+            (Ask::End { next }, Some(signer)) => return end(signer, &next),
             (Ask::Last, Some(signer)) => signer,
             (Ask::Sign { head, proof }, Some(signer)) => return sign(signer, &head, &proof),
         };
@@ -91,10 +103,14 @@ impl Role<'_> {
         }
     }
 
-    fn create(&mut self, name: &str) -> Result<Answer, SignError> {
+    fn make(
+        &mut self,
+        name: &str,
+        make: fn(&Path, &str) -> Result<LocalSigner, SignError>,
+    ) -> Result<Answer, SignError> {
         // Looked at before a folder is made for it.
         SigningKey::from_seed(name, &[1; 32]).map_err(|_| wrong("no name for a key"))?;
-        let signer = LocalSigner::create(self.folder, name)?;
+        let signer = make(self.folder, name)?;
         Ok(self.opened(signer))
     }
 
@@ -111,6 +127,7 @@ impl Role<'_> {
         let (Some(signer), None) = (&self.signer, &self.cosigner) else {
             return Err(wrong("it is a witness already"));
         };
+        signer.goes_on()?;
         let logs: Result<Vec<_>, _> = logs.iter().map(|log| VerifierKey::parse(log)).collect();
         let logs = logs.map_err(|_| wrong("no verifier key"))?;
         let cosigner = Cosigner::open(signer.folder(), signer.verifier(), logs)?;
@@ -150,6 +167,13 @@ impl Role<'_> {
             base64: STANDARD.encode(signature),
         })
     }
+}
+
+fn end(signer: &LocalSigner, next: &str) -> Result<Answer, SignError> {
+    let next = VerifierKey::parse(next).map_err(|_| wrong("no verifier key"))?;
+    let (tree, checkpoint) = signer.end(&next)?;
+    let head = Head::new(&tree);
+    Ok(Answer::End { head, checkpoint })
 }
 
 fn sign(signer: &LocalSigner, head: &Head, proof: &[String]) -> Result<Answer, SignError> {

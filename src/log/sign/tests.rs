@@ -21,7 +21,7 @@ type Ended = JoinHandle<Result<(), ChannelError>>;
 fn start(folder: &Path) -> (Channel, Ended) {
     let (ours, theirs) = Channel::pair().unwrap();
     let folder = folder.to_owned();
-    let thread = std::thread::spawn(move || role::run(&theirs, &folder));
+    let thread = std::thread::spawn(move || role::run(&theirs, &folder, &SignStart::default()));
     (ours, thread)
 }
 
@@ -181,4 +181,56 @@ fn garbage_ends_the_role_and_a_dead_role_is_gone_for_good() {
         let statement = signer.sign_statement(b"x");
         assert!(matches!(statement, Err(SignError::Gone)));
     }
+}
+
+#[test]
+fn only_a_role_that_the_operator_has_started_makes_a_key_ahead_lists_keys_or_ends_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let naive = NaiveTree::of_vectors();
+    let next = LocalSigner::create(folder.path(), "next.example.org").unwrap();
+    let next = next.verifier().clone();
+    let (channel, ended) = start(folder.path());
+    for asked in [
+        Ask::Keys,
+        Ask::Generate {
+            name: "x".to_owned(),
+        },
+    ] {
+        let refused = ask(&channel, &asked);
+        assert!(matches!(refused, Answer::Failed { why } if why.contains("operator")));
+    }
+    let signer = RemoteSigner::connect(channel, None, "log.example.org");
+    let signer = signer.unwrap().unwrap();
+    signer.sign(naive.tree(5), &[]).unwrap();
+    assert!(matches!(signer.end(&next), Err(SignError::Io(_))));
+    let proof = consistency(&naive, 9, 5);
+    signer.sign(naive.tree(9), &proof).unwrap();
+    let key = signer.verifier().clone();
+    drop(signer);
+    ended.join().unwrap().unwrap();
+
+    let operator = || {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let folder = folder.path().to_owned();
+        let start = SignStart { operator: true };
+        let thread = std::thread::spawn(move || role::run(&theirs, &folder, &start));
+        (Operator::new(ours).unwrap(), thread)
+    };
+    let (mut first, thread) = operator();
+    assert_eq!(first.keys().unwrap().len(), 2);
+    let signer = first.open(&key).unwrap();
+    let (tree, checkpoint) = signer.end(&next).unwrap();
+    assert_eq!(tree, naive.tree(9));
+    let follows = crate::receipt::Follows::new(&key, &checkpoint, &next);
+    assert!(follows.is_some_and(|follows| follows.is_signed(&next)));
+    assert!(matches!(
+        signer.last(),
+        Err(SignError::Ended { size: 9, .. })
+    ));
+    assert!(matches!(signer.witness(&[]), Err(SignError::Ended { .. })));
+    drop(signer);
+    thread.join().unwrap().unwrap();
+    let (second, _thread) = operator();
+    let taken = second.begin("next.example.org");
+    assert!(matches!(taken, Err(SignError::Taken { kept }) if kept[0].follows.is_some()));
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CosignError, Cosigned, LOGS_MAX, Unfit};
 use crate::{
-    log::SignError,
+    log::{Kept, SignError},
     tlog::{Hash, Tree, judge::Denied, note::NAME_BYTES_MAX},
 };
 
@@ -23,9 +23,13 @@ pub(super) const STATEMENT_BYTES_MAX: usize = 12 * 1024 * 1024;
 const _: () = assert!(LOGS_MAX * (2 * NAME_BYTES_MAX + 64) + 1024 < MESSAGE_BYTES_MAX);
 
 /// How the role is to run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SignStart {}
+pub struct SignStart {
+    /// Whether the asker is the person that the keys belong to, who can list them, make one ahead
+    /// of its log, and end a log. A `serve` that was taken over must not.
+    pub operator: bool,
+}
 
 /// Size and root on their way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,14 +58,22 @@ impl Head {
     }
 }
 
-/// What the log asks for. [`Ask::Open`] or [`Ask::Create`] comes first, and once.
+/// What is asked for. [`Ask::Open`], [`Ask::Create`] or [`Ask::Generate`] comes first, and once;
+/// before it only [`Ask::Keys`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "ask", rename_all = "snake_case")]
 pub(super) enum Ask {
     /// Open the state of a key: [`Answer::Opened`] or [`Answer::None`].
     Open { key: String },
-    /// Make new keys: [`Answer::Opened`].
+    /// Take the keys of this name that were never used, or make new ones: [`Answer::Opened`] or
+    /// [`Answer::Taken`].
     Create { name: String },
+    /// The operator's: make new keys, when there are none of this name: as [`Ask::Create`].
+    Generate { name: String },
+    /// The operator's: which keys there are: [`Answer::Keys`].
+    Keys,
+    /// The operator's: end the log, which `next` follows: [`Answer::End`].
+    End { next: String },
     /// The last signed head: [`Answer::Head`].
     Last,
     /// Sign a head: [`Answer::Signed`].
@@ -91,6 +103,11 @@ pub(super) enum Answer {
     Cosigned { cosigned: Cosigned },
     Denied { why: Denied },
     Unfit { why: Unfit },
+    Keys { kept: Vec<Kept> },
+    Taken { kept: Vec<Kept> },
+    End { head: Head, checkpoint: String },
+    Ended { size: u64, next: String },
+    Nothing,
     Refused { last: u64, size: u64 },
     StateLost { what: String },
     Locked,
@@ -104,6 +121,9 @@ impl From<SignError> for Answer {
             SignError::StateLost { what } => Self::StateLost { what },
             SignError::Locked => Self::Locked,
             SignError::Unfit(why) => Self::Unfit { why },
+            SignError::Ended { size, next } => Self::Ended { size, next },
+            SignError::Nothing => Self::Nothing,
+            SignError::Taken { kept } => Self::Taken { kept },
             SignError::Gone | SignError::Io(_) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 Self::Failed {
@@ -131,6 +151,9 @@ impl Answer {
             Self::StateLost { what } => SignError::StateLost { what },
             Self::Locked => SignError::Locked,
             Self::Unfit { why } => SignError::Unfit(why),
+            Self::Ended { size, next } => SignError::Ended { size, next },
+            Self::Nothing => SignError::Nothing,
+            Self::Taken { kept } => SignError::Taken { kept },
             Self::Failed { why } => SignError::Io(why.into()),
             other => SignError::Io(format!("the signer answered {other:?}").into()),
         }

@@ -44,7 +44,9 @@ async fn witness() -> (Site, WitnessKey, Arc<RemoteSigner>) {
     let (ours, theirs) = Channel::pair().unwrap();
     let folder = bench.folder.path().join("sign");
     std::fs::create_dir(&folder).unwrap();
-    std::thread::spawn(move || role::run(&theirs, &folder));
+    std::thread::spawn(move || {
+        role::run(&theirs, &folder, &crate::log::sign::SignStart::default())
+    });
     let signer = RemoteSigner::connect(ours, None, "a.example");
     let signer = Arc::new(signer.unwrap().unwrap());
     let logs = vec![other(7).verifier().clone()];
