@@ -10,6 +10,11 @@
 //
 // It verifies the checkpoint at this address under a C2SP tlog-policy, with the cosignatures that
 // the policy asks for, and prints {"size": N} in the same way.
+//
+//	torchwood -proof PROOF LEAF VKEY
+//
+// It verifies, without a network, the C2SP tlog-proof in one file for the leaf whose text is in
+// another, signed by this key, and prints {}.
 package main
 
 import (
@@ -38,8 +43,11 @@ func run(args []string) error {
 	if len(args) == 3 && args[0] == "-policy" {
 		return cosigned(args[1], args[2])
 	}
+	if len(args) == 4 && args[0] == "-proof" {
+		return proved(args[1], args[2], args[3])
+	}
 	if len(args) != 2 {
-		return fmt.Errorf("usage: torchwood URL VKEY, or torchwood -policy FILE URL")
+		return fmt.Errorf("usage: torchwood URL VKEY, or with -policy FILE URL, or with -proof PROOF LEAF VKEY")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
@@ -93,6 +101,27 @@ func cosigned(file, url string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{"size": checkpoint.N})
+}
+
+// proved verifies one offline proof.
+func proved(file, leaf, key string) error {
+	proof, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(leaf)
+	if err != nil {
+		return err
+	}
+	policy, err := torchwood.ParsePolicy([]byte("log " + key + "\nquorum none\n"))
+	if err != nil {
+		return err
+	}
+	if err := torchwood.VerifyProof(policy, tlog.RecordHash(text), proof); err != nil {
+		return err
+	}
+	_, err = fmt.Println("{}")
+	return err
 }
 
 func parseCheckpoint(origin string) func([]byte) (tlog.Tree, error) {

@@ -45,6 +45,14 @@ pub enum AuditError {
     /// The data folder cannot be read.
     #[error("cannot read the data folder")]
     Folder(#[source] ArchiveError),
+    /// The log does not have what was asked for.
+    #[error("the log has no {what}; its signed head has {size} leaves")]
+    NotInLog {
+        /// What was asked for.
+        what: String,
+        /// Leaves of the head.
+        size: u64,
+    },
     /// More leaves than one audit takes.
     #[error("the log has {size} leaves, an audit takes {max} at most")]
     TooLarge {
@@ -73,7 +81,7 @@ impl AuditError {
             Self::Unavailable { .. } => 4,
             Self::Folder(ArchiveError::NoLog { .. }) => 2,
             Self::Folder(ArchiveError::Damaged(_)) => 3,
-            Self::Folder(_) | Self::TooLarge { .. } => 1,
+            Self::Folder(_) | Self::TooLarge { .. } | Self::NotInLog { .. } => 1,
             Self::State(error) if error.is_io() => 1,
             Self::State(_) => 3,
         }

@@ -83,23 +83,31 @@ impl Copy {
     /// # Errors
     /// When the copy does not hold what its head covers.
     pub async fn leaves(&self, from: u64) -> Result<Vec<String>, AuditError> {
-        let size = self.head.tree.size;
-        if from >= size {
-            return Ok(Vec::new());
-        }
-        let (number, skip) = (from / u64::from(WIDTH), from % u64::from(WIDTH));
-        let width = (size - number * u64::from(WIDTH)).min(u64::from(WIDTH));
-        let tile = u16::try_from(width).ok();
-        let tile = tile.and_then(|width| Tile::new(0, number, width));
-        let tile = tile.ok_or_else(|| Lie::new(format!("no tree has a leaf {from}")))?;
-        let part = Part::Data(tile);
-        let answer = self.source.read(part).await?;
-        let texts = parse_data_tile(present(&part, &answer)?, tile.width());
-        let texts = texts
-            .map_err(|_| Lie::new(format!("`{}` does not hold {width} records", part.path())))?;
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        Ok(texts.into_iter().skip(skip).map(Into::into).collect())
+        leaves(self.source.as_ref(), self.head.tree.size, from).await
     }
+}
+
+/// Leaves of a log of `size` from `from` on that lie in one tile; nobody has verified them.
+pub(super) async fn leaves(
+    source: &dyn Source,
+    size: u64,
+    from: u64,
+) -> Result<Vec<String>, AuditError> {
+    if from >= size {
+        return Ok(Vec::new());
+    }
+    let (number, skip) = (from / u64::from(WIDTH), from % u64::from(WIDTH));
+    let width = (size - number * u64::from(WIDTH)).min(u64::from(WIDTH));
+    let tile = u16::try_from(width).ok();
+    let tile = tile.and_then(|width| Tile::new(0, number, width));
+    let tile = tile.ok_or_else(|| Lie::new(format!("no tree has a leaf {from}")))?;
+    let part = Part::Data(tile);
+    let answer = source.read(part).await?;
+    let texts = parse_data_tile(present(&part, &answer)?, tile.width());
+    let texts =
+        texts.map_err(|_| Lie::new(format!("`{}` does not hold {width} records", part.path())))?;
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    Ok(texts.into_iter().skip(skip).map(Into::into).collect())
 }
 
 /// A note without the lines of witnesses; those that the log keeps are beside it.

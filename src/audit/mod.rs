@@ -13,6 +13,7 @@ mod follow;
 mod heads;
 mod leaves;
 mod missing;
+mod prove;
 mod remote;
 mod sample;
 mod source;
@@ -40,6 +41,7 @@ use folder::Folder;
 pub use follow::{FollowError, Told, follow};
 use heads::Head;
 pub use missing::Copy;
+pub use prove::{Proven, Which, prove_folder, prove_url};
 use remote::Remote;
 use sample::Sample;
 pub use sample::{Percent, Sampled};
@@ -164,6 +166,7 @@ pub async fn audit_folder(
     percent: Percent,
 ) -> Result<Audited, AuditError> {
     let (own, source, stored) = open_folder(folder, key)?;
+    let source: Arc<dyn Source> = source;
     let heads = heads::newest(&source, &own).await?;
     let newest = newest(&heads)?;
     let mut warnings = Vec::new();
@@ -179,7 +182,7 @@ pub async fn audit_folder(
 fn open_folder(
     folder: &Path,
     key: Option<&VerifierKey>,
-) -> Result<(VerifierKey, Arc<dyn Source>, u64), AuditError> {
+) -> Result<(VerifierKey, Arc<Folder>, u64), AuditError> {
     let archive = Archive::open(folder)?;
     let named = archive.key()?;
     let named = named.ok_or_else(|| Lie::new("the database names no key"))?;
@@ -193,7 +196,7 @@ fn open_folder(
     let (signed, newest_stored) = (archive.signed()?, archive.newest()?);
     let notes = signed.and_then(|head| head.notes);
     let (note, checkpoint) = notes.ok_or_else(|| Lie::new("no head of the log was ever signed"))?;
-    let source: Arc<dyn Source> = Arc::new(Folder::new(archive, note, checkpoint));
+    let source = Arc::new(Folder::new(archive, note, checkpoint));
     let stored = newest_stored.map_or(0, |head| head.tree.size);
     Ok((own, source, stored))
 }

@@ -4,13 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    error::AuditError,
+    error::{AuditError, Lie},
     source::{Answer, Part, Source, boxed},
 };
 use crate::{
     proxy::{Boxed, GetError as HttpError, Limits, Transport, Url},
+    spec::BuildKey,
     tlog::{
-        HASH_BYTES, Tile, TileSource,
+        HASH_BYTES, OfflineProof, Tile, TileSource,
+        offline::OFFLINE_BYTES_MAX,
         text::{data_tile, parse_data_tile},
         tile::WIDTH,
     },
@@ -54,11 +56,11 @@ impl Remote {
         })
     }
 
-    async fn once(&self, part: Part) -> Result<Answer, HttpError> {
-        let url = format!("{}/{}", self.log, part.path());
+    async fn once(&self, path: &str, bytes_max: usize) -> Result<Answer, HttpError> {
+        let url = format!("{}/{path}", self.log);
         let url = Url::parse(&url).map_err(|error| HttpError::Network(error.to_string()))?;
         let limits = Limits {
-            bytes_max: part.bytes_max() as u64,
+            bytes_max: bytes_max as u64,
             total: PART_TIME,
         };
         let mut body = Vec::new();
@@ -73,16 +75,32 @@ impl Remote {
     }
 
     async fn patiently(&self, part: Part) -> Result<Answer, AuditError> {
+        self.get(part.path(), part.bytes_max()).await
+    }
+
+    /// Where the log says that the record of a build is, by the proof of its companion, which is
+    /// the leaf after it; nothing when there is none.
+    pub(super) async fn record_index(&self, key: &BuildKey) -> Result<Option<u64>, AuditError> {
+        let path = format!("proof/by-key/{key}");
+        let bytes = match self.get(path.clone(), OFFLINE_BYTES_MAX).await? {
+            Answer::Bytes(bytes) => bytes,
+            Answer::Missing => return Ok(None),
+            Answer::TooLong => Vec::new(), // no proof has so many
+        };
+        let index = OfflineProof::parse(&bytes).ok();
+        let index = index.and_then(|proof| proof.index.checked_sub(1));
+        let lie = || Lie::new(format!("`{path}` is no proof of a record's companion"));
+        index.map(Some).ok_or_else(|| lie().into())
+    }
+
+    async fn get(&self, path: String, bytes_max: usize) -> Result<Answer, AuditError> {
         let mut pauses = self.pauses.iter();
         loop {
-            match self.once(part).await {
+            match self.once(&path, bytes_max).await {
                 Ok(answer) => return Ok(answer),
                 Err(source) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
-                    None => {
-                        let path = part.path();
-                        return Err(AuditError::Unavailable { path, source });
-                    }
+                    None => return Err(AuditError::Unavailable { path, source }),
                 },
             }
         }

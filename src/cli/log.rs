@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    Network, Stop, build, init::Init, keygen::Keygen, local::Local, print, recover::Recover, say,
-    xdg,
+    Network, Stop, build, init::Init, keygen::Keygen, local::Local, print, proof::Proof,
+    recover::Recover, say, xdg,
 };
 use crate::{
     audit::{self, AuditError, Audited, FollowError, Lie, Percent, Sampled, Told},
@@ -27,6 +27,7 @@ pub(super) enum Log {
     Follow(Follow),
     Keygen(Keygen),
     Init(Init),
+    Proof(Proof),
     Recover(Recover),
 }
 
@@ -58,6 +59,7 @@ impl Log {
             Self::Follow(follow) => follow.run(),
             Self::Keygen(keygen) => keygen.run(),
             Self::Init(init) => init.run(),
+            Self::Proof(proof) => proof.run(),
             Self::Recover(recover) => recover.run(),
         }
     }
@@ -257,7 +259,12 @@ impl Audit {
 }
 
 /// How a command ends that has caught a lie, once the evidence is kept.
-fn caught(key: Option<&VerifierKey>, lie: &Lie, log: &str, evidence: Option<&Path>) -> Stop {
+pub(super) fn caught(
+    key: Option<&VerifierKey>,
+    lie: &Lie,
+    log: &str,
+    evidence: Option<&Path>,
+) -> Stop {
     let stop = Stop::new(Stop::WRONG, lie);
     match lie.keep(key, log, evidence) {
         Ok(path) => stop.hint(format!(
@@ -272,6 +279,6 @@ fn caught(key: Option<&VerifierKey>, lie: &Lie, log: &str, evidence: Option<&Pat
     }
 }
 
-fn stop(error: &AuditError) -> Stop {
+pub(super) fn stop(error: &AuditError) -> Stop {
     Stop::chain(error.exit_code(), error)
 }

@@ -18,6 +18,7 @@ mod local;
 mod lock;
 mod log;
 mod progress;
+mod proof;
 mod quorum;
 mod recover;
 mod selftest;

@@ -136,6 +136,12 @@ impl Archive {
         Ok(records::keys(&self.db(), from, to)?)
     }
 
+    /// Index of the record of a key.
+    pub fn index(&self, key: &str) -> Result<Option<u64>, ArchiveError> {
+        let found = records::find(&self.db(), key)?;
+        Ok(found.map(|(index, ..)| index))
+    }
+
     /// The file of a full tile, whatever it holds, cut behind the length of a tile.
     pub fn tile(&self, tile: &Tile) -> Result<Option<Vec<u8>>, ArchiveError> {
         match durable::read_bounded(&self.tiles.path(tile), TILE_BYTES) {

@@ -43,9 +43,9 @@ pub enum OpenError {
     /// The data folder has tiles and no log: its database is gone.
     #[error(
         "`{}` has tiles of a log, but the database is empty: restore the database, or fill it up \
-         from any copy with `hotcell log recover`; when there is none, `hotcell log succeed` begins \
-         a log that follows it. `hotcell log init` begins one that has nothing to do with it, in an \
-         empty folder",
+         from any copy with `hotcell log recover`; when there is none, `hotcell log succeed` \
+         begins a log that follows it. `hotcell log init` begins one that has nothing to do with \
+         it, in an empty folder",
         folder.display()
     )]
     Orphaned {

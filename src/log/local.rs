@@ -2,9 +2,9 @@
 //!
 //! `<sign folder>/<key hash>/`: `log.key`, `statement.key` (secrets, 0600), `last` (what was signed
 //! last, written before the signature leaves; a backup of the data folder does not reach it; see
-//! [`super::memory`]), `lock`, and what a witness of other logs has ([`super::sign`]). Opened by the role `sign`, and
-//! by the log itself in tests. It must never sign two roots for one size, nor anything for a log that
-//! has ended.
+//! [`super::memory`]), `lock`, and what a witness of other logs has ([`super::sign`]). Opened by
+//! the role `sign`, and by the log itself in tests. It must never sign two roots for one size, nor
+//! anything for a log that has ended.
 
 use std::{
     fs::File,

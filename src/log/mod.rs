@@ -230,8 +230,8 @@ impl Drop for Inner {
 
 impl Log {
     /// Opens the log of a data folder with the signer in `sign_folder` that belongs to it; an empty
-    /// data folder becomes a new log with an unused or new key called `name`. A data folder whose key has no
-    /// signer comes up fenced.
+    /// data folder becomes a new log with an unused or new key called `name`. A data folder whose
+    /// key has no signer comes up fenced.
     pub fn open_local(
         config: &LogConfig,
         sign_folder: &Path,
@@ -245,7 +245,8 @@ impl Log {
     }
 
     /// The role `sign` at the other end of `channel`, with the key of this data folder; unused or
-    /// new keys called `name` for an empty one, nothing when it has no such key. To open the log with.
+    /// new keys called `name` for an empty one, nothing when it has no such key. To open the log
+    /// with.
     pub fn connect(
         config: &LogConfig,
         channel: Channel,

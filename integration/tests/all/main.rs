@@ -33,6 +33,7 @@ mod selftest;
 mod sentences;
 mod stores;
 mod stress;
+mod successor;
 mod support;
 mod twofa;
 mod verifiers;

@@ -2,8 +2,9 @@
 //!
 //! [`role`] runs in that process, [`RemoteSigner`] in `serve`. Neither must hold what the other one
 //! is there to keep: `serve` never sees a key, the role never sees a record. The role is also a
-//! witness of other logs ([`Cosign`]), with a key and a memory of its own. What `serve` must not do,
-//! make a key ahead of its log and end a log, is the [`Operator`]'s, who starts a role of his own.
+//! witness of other logs ([`Cosign`]), with a key and a memory of its own. To make a key ahead of
+//! its log and to end a log is the [`Operator`]'s, who starts a role of his own, and never
+//! `serve`'s.
 
 mod cosign;
 mod cosigner;
