@@ -64,7 +64,7 @@
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
 //! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
 //! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
-//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor have a fork of another log cosigned; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor end a log, nor have a fork of another log cosigned; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have 20 true heads cosigned in a second |
@@ -89,6 +89,8 @@
 //!   ([`log`]).
 //! - Two roots for one size are never signed: `sign` builds every text itself, remembers before it
 //!   signs ([`log::sign`]).
+//! - A log that has ended never signs again, and at most one follows it: the end and the key that
+//!   follows are one sector of what `sign` remembers (`integration/tests/all/successor.rs`).
 //! - A log whose newer heads a witness has cosigned takes no entries ([`witness`]).
 //! - Of two heads of another log that are cosigned here one contains the other, also after a crash
 //!   and whatever `serve` asks for: `sign` verifies, remembers, then cosigns ([`log::sign`]).

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Network, Stop, build, init::Init, keygen::Keygen, local::Local, print, proof::Proof,
-    recover::Recover, say, xdg,
+    recover::Recover, say, succeed::Succeed, xdg,
 };
 use crate::{
     audit::{self, AuditError, Audited, FollowError, Lie, Percent, Sampled, Told},
@@ -29,6 +29,7 @@ pub(super) enum Log {
     Init(Init),
     Proof(Proof),
     Recover(Recover),
+    Succeed(Succeed),
 }
 
 /// Compute everything that a log says again from its leaves, and compare
@@ -61,6 +62,7 @@ impl Log {
             Self::Init(init) => init.run(),
             Self::Proof(proof) => proof.run(),
             Self::Recover(recover) => recover.run(),
+            Self::Succeed(succeed) => succeed.run(),
         }
     }
 }

@@ -24,6 +24,7 @@ mod recover;
 mod selftest;
 mod serve;
 mod signer;
+mod succeed;
 mod toolchain;
 mod verify;
 mod watch;

@@ -260,7 +260,7 @@ impl Serve {
             behind_tls,
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
-            notes: notes(&engine),
+            notes: notes(&engine, &log),
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,
@@ -310,10 +310,14 @@ impl Serve {
 }
 
 /// What the home page and health say of this instance.
-fn notes(engine: &Engine) -> Vec<String> {
+fn notes(engine: &Engine, log: &Log) -> Vec<String> {
     let weak = engine.not_in_force().iter();
-    weak.map(|m| format!("not in force: {}: {}", m.what, m.why))
-        .collect()
+    let weak = weak.map(|m| format!("not in force: {}: {}", m.what, m.why));
+    let follows = log.follows().map(|follows| {
+        let (old, size) = (&follows.log, follows.tree.size);
+        format!("log: it follows {old}, which has ended at {size} records")
+    });
+    follows.into_iter().chain(weak).collect()
 }
 
 /// Few, and none twice: two lines of one key say no more than one.

@@ -23,6 +23,7 @@ mod recover;
 pub mod sign;
 pub mod signer;
 mod startup;
+mod succeed;
 mod tiles;
 mod witnessed;
 
@@ -46,6 +47,7 @@ pub use local::LocalSigner;
 pub use recover::{Refill, RefillError};
 pub use sign::{Operator, RemoteSigner};
 pub use signer::{SignError, SignedHead, Signer};
+pub use succeed::{Left, left, set_aside};
 pub use witnessed::Offer;
 
 use crate::{

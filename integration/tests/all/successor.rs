@@ -3,15 +3,23 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use hotcell::{log::LogConfig, roles::SIGN_ID, tlog::VerifierKey};
+use hotcell::{
+    log::{LocalSigner, LogConfig, SignError, Signer as _},
+    roles::SIGN_ID,
+    tlog::VerifierKey,
+};
 use hotcell_integration::{
     command::{Ended, Run},
-    fake, grown, hostile, paths,
+    fake, grown, hostile, http, paths,
+    rewound::{head, health, leaves},
     service::Place,
 };
 use nix::unistd::geteuid;
 
 use crate::support::refused;
+
+/// The log that follows.
+const NEXT: &str = "next.example";
 
 /// `hotcell log COMMAND …`
 fn log(place: &Place, args: &[&str]) -> Ended {
@@ -34,6 +42,10 @@ fn line(ended: &Ended) -> String {
 
 fn parse(key: &str) -> VerifierKey {
     VerifierKey::parse(key).expect("a verifier key")
+}
+
+fn copy(from: &Path, to: &Path) {
+    Run::new("cp").arg("-a").args([from, to]).succeed();
 }
 
 /// A place with a log of so many builds, and its key.
@@ -176,4 +188,152 @@ fn a_proof_of_any_record_is_accepted_by_others_and_what_is_not_there_is_said() {
         &[],
     );
     refused("no leaf", &log(&place, &["proof", &url, "x"]), 2, &[]);
+}
+
+#[test]
+fn a_log_whose_data_is_lost_ends_and_one_other_follows() {
+    let folder = paths::scratch("succeed");
+    let (place, old) = place(folder.path(), 3);
+    let path = |name: &str| folder.path().join(name);
+    copy(&path("data"), &path("older"));
+    grown::append(&place, (3..5).map(grown::record));
+    copy(&path("data"), &path("whole"));
+    let whole = at(&place, &["succeed", NEXT], &[]);
+    refused(
+        "whole",
+        &whole,
+        1,
+        &["log recover --from", "--although-whole"],
+    );
+    let same = at(&place, &["succeed", "localhost"], &[]);
+    refused("no other name", &same, 2, &["localhost"]);
+    {
+        let service = place.serve(&[]);
+        assert_eq!(head(&service).0, leaves(5));
+        let busy = at(&place, &["succeed", NEXT, "--although-whole"], &[]);
+        refused("in use", &busy, 1, &["stop the service"]);
+    }
+    fs::remove_dir_all(path("data")).expect("ours");
+    copy(&path("older"), &path("data"));
+    let done = at(&place, &["succeed", NEXT], &[]);
+    let key = line(&done);
+    assert!(
+        done.err().contains("an older copy was restored"),
+        "{}",
+        done.err()
+    );
+    assert!(key.starts_with(&format!("{NEXT}+")), "{key}");
+    assert_eq!(line(&at(&place, &["succeed", NEXT], &[])), key);
+    // What was left lies aside, whole, and nobody can write it by accident.
+    let id = parse(&old).id();
+    let aside = path("data").join(format!("ended-{}", &id[..16]));
+    assert_eq!(
+        log(&place, &["audit", &aside.display().to_string()]).code,
+        0
+    );
+    let mode = fs::metadata(LogConfig::of(&aside).database)
+        .expect("it is there")
+        .mode();
+    assert_eq!(mode & 0o222, 0);
+    // Both sizes are told: that of the head that was signed, not of the copy that was left.
+    let data = path("data").display().to_string();
+    let audit = log(&place, &["audit", "--json", &data]).json();
+    assert_eq!(audit["follows"]["key"], *old);
+    assert_eq!(audit["follows"]["size"], leaves(5));
+    let mut service = place.serve(&["--name", NEXT]);
+    assert_eq!(service.verifier_key(), key);
+    let said = format!("it follows {old}, which has ended at {} records", leaves(5));
+    for page in [health(&service), http::get(&service.url()).text()] {
+        let page = page.replace("&#43;", "+").replace("&#x2B;", "+");
+        assert!(page.contains(&said), "{page}");
+    }
+    assert_eq!(service.stop(), 0);
+    grown::append(&place, (0..1).map(grown::record)); // it takes entries, under the new key
+    let audit = log(&place, &["audit", &data]);
+    assert!(
+        line(&audit).contains(&format!("follows\t{old}")),
+        "{}",
+        audit.out()
+    );
+
+    // The old log comes back whole: it is read, and its key signs nothing.
+    fs::rename(path("data"), path("new")).expect("ours");
+    copy(&path("whole"), &path("data"));
+    let service = place.serve(&[]);
+    let said = health(&service);
+    assert!(
+        said.contains("log: fenced") && said.contains(&key),
+        "{said}"
+    );
+    assert_eq!(
+        (head(&service).0, service.verifier_key()),
+        (leaves(5), &*old)
+    );
+}
+
+#[test]
+fn an_end_that_was_interrupted_leaves_the_old_log_or_the_new_one_and_never_two() {
+    let folder = paths::scratch("interrupted");
+    let (place, old) = place(folder.path(), 2);
+    let path = |name: &str| folder.path().join(name);
+    let old = parse(&old);
+    // Only the new key was made: the old log goes on.
+    let next = LocalSigner::generate(&path("sign"), NEXT).expect("there is none");
+    let next = next.verifier().clone();
+    let mut service = place.serve(&[]);
+    assert!(
+        health(&service).contains("log: live"),
+        "{}",
+        health(&service)
+    );
+    assert_eq!(service.verifier_key(), old.to_string());
+    assert_eq!(service.stop(), 0);
+    // It has ended, and nothing else was done.
+    let signer = LocalSigner::open(&path("sign"), &old).expect("it can be opened");
+    signer.expect("it is there").end(&next).expect("it ends");
+    let mut service = place.serve(&[]);
+    let said = health(&service);
+    assert!(
+        said.contains("has ended") && said.contains("log succeed"),
+        "{said}"
+    );
+    assert_eq!(service.stop(), 0);
+    let other = at(&place, &["succeed", "other.example"], &[]);
+    refused(
+        "another one",
+        &other,
+        1,
+        &[&next.to_string(), "log succeed next.example"],
+    );
+    // Its data was set aside, or was lost before, and no log begins under either name by itself.
+    copy(&path("data"), &path("left"));
+    copy(&path("sign"), &path("ended"));
+    fs::remove_dir_all(path("data").join(LogConfig::FOLDER)).expect("ours");
+    for name in ["localhost", NEXT] {
+        let said = place.try_serve(&["--name", name]).expect_err("it begins");
+        assert!(
+            said.contains("has ended") || said.contains("which ended"),
+            "{said}"
+        );
+    }
+    for left in [false, true] {
+        fs::remove_dir_all(path("data")).expect("ours");
+        fs::remove_dir_all(path("sign")).expect("ours");
+        copy(&path("ended"), &path("sign"));
+        if left {
+            copy(&path("left"), &path("data"));
+        }
+        // The same command line as before finishes it, with the same key.
+        assert_eq!(line(&at(&place, &["succeed", NEXT], &[])), next.to_string());
+        let data = path("data").display().to_string();
+        let audit = log(&place, &["audit", "--json", &data]).json();
+        assert_eq!(audit["follows"]["key"], old.to_string());
+        let aside = path("data").join(format!("ended-{}", &old.id()[..16]));
+        assert_eq!(aside.is_dir(), left);
+        let signer = LocalSigner::open(&path("sign"), &old).expect("it can be opened");
+        let refused = signer.expect("it is there").last();
+        assert!(matches!(refused, Err(SignError::Ended { .. })));
+    }
+    let service = place.serve(&["--name", NEXT]);
+    assert_eq!(service.verifier_key(), next.to_string());
 }
