@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     error::{AuditError, Lie},
+    missing,
     source::{Answer, Part, Source},
 };
-use crate::tlog::{
-    Note, Tree, VerifierKey,
-    text::{parse_checkpoint, parse_tree},
+use crate::{
+    receipt::KeysLeaf,
+    tlog::{
+        Note, Tree, VerifierKey,
+        text::{parse_checkpoint, parse_decimal, parse_tree},
+    },
 };
 
 /// How often both forms are read again before one of them counts as left behind: a cache in front
@@ -82,10 +86,31 @@ pub(super) async fn read(
         _ => Form::C2sp,
     };
     match source.read(part).await? {
-        Answer::Bytes(bytes) => Ok(verify(key, form, &path, &bytes)?),
+        Answer::Bytes(bytes) => match verify(key, form, &path, &bytes) {
+            Ok(head) => Ok(head),
+            Err(lie) => {
+                let ended = end_of(source, key, &bytes).await;
+                Err(ended.unwrap_or_else(|| lie.into()))
+            }
+        },
         Answer::Missing => Err(Lie::new(format!("the log has no `{path}`")).into()),
         Answer::TooLong => Err(Lie::new(format!("`{path}` is longer than any head")).into()),
     }
+}
+
+/// Whether a head of another key is there because the log of `key` has ended.
+async fn end_of(source: &dyn Source, key: &VerifierKey, head: &[u8]) -> Option<AuditError> {
+    // Of either form: the size is in its second line.
+    let size = std::str::from_utf8(head).ok()?.lines().nth(1)?;
+    let leaves = missing::leaves(source, parse_decimal(size)?, 0)
+        .await
+        .ok()?;
+    let (tree, next) = KeysLeaf::end_of(key, leaves.first()?)?;
+    Some(AuditError::Ended {
+        old: key.name().to_owned(),
+        size: tree.size,
+        next: next.to_string(),
+    })
 }
 
 /// Reads both forms of the newest head. The log may grow between two requests, but it publishes

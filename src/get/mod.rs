@@ -24,8 +24,12 @@ use std::{
 
 use crate::{
     proxy::{self, GetError as HttpError, Transport},
+    receipt::KeysLeaf,
     spec::{Companion, Record, Sum, hex},
-    tlog::{ReadError, Tree, VerifierKey, reader, text::parse_record},
+    tlog::{
+        ReadError, Tree, VerifierKey, reader,
+        text::{parse_record, parse_tree},
+    },
 };
 use asked::Asked;
 pub use error::GetError;
@@ -114,7 +118,13 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
         what: "lookup answer",
     };
     let (index, text, note) = parse_record(&answer).map_err(malformed)?;
-    let tree = advance(&state, &key, note, &remote, &mut warnings).await?;
+    let tree = match advance(&state, &key, note, &remote, &mut warnings).await {
+        Err(GetError::Note(wrong)) => {
+            let ended = end_of(&key, note, &remote).await;
+            return Err(ended.unwrap_or(GetError::Note(wrong)));
+        }
+        other => other?,
+    };
     reader::check_record(tree, index, text.as_bytes(), &remote)
         .await
         .map_err(remote::error)?;
@@ -167,6 +177,18 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
         path,
         receipt,
         warnings,
+    })
+}
+
+/// Whether the log that has another key is there because that of `key` has ended.
+async fn end_of(key: &VerifierKey, note: &[u8], remote: &Remote) -> Option<GetError> {
+    let size = parse_tree(std::str::from_utf8(note).ok()?).ok()?.size;
+    let leaf = remote.leaf(0, size).await.ok()?;
+    let (tree, next) = KeysLeaf::end_of(key, &leaf)?;
+    Some(GetError::Ended {
+        old: key.name().to_owned(),
+        size: tree.size,
+        next: next.to_string(),
     })
 }
 

@@ -163,6 +163,9 @@ mod tests {
         assert!(is_record(&text), "{text}");
         assert!(text.contains("\nfollows/1 log old.example+"), "{text}");
         assert_eq!(KeysLeaf::parse(&text).unwrap(), leaf);
+        let told = KeysLeaf::end_of(old.verifier(), &text);
+        assert_eq!(told, Some((TREE, new.verifier().clone())));
+        assert!(KeysLeaf::end_of(new.verifier(), &text).is_none());
         for (from, to) in [
             ("head 17", "head 017"),
             ("head 17", "head 0"),

@@ -3,7 +3,7 @@
 use super::{Follows, ReceiptError};
 use crate::{
     spec::{hex, unhex},
-    tlog::VerifierKey,
+    tlog::{Tree, VerifierKey},
 };
 
 /// Longest text, in bytes: two keys, whose names have at most 255 bytes, and four other lines.
@@ -32,6 +32,18 @@ impl KeysLeaf {
             .map_or_else(String::new, Follows::text);
         let log = &self.log;
         format!("key/1 log {log}\nkey/1 dsse ed25519:{statement}\n{follows}")
+    }
+
+    /// What whoever knows the key `old` can learn from leaf 0 of another log, which nobody has to
+    /// believe: that the log of `old` has ended with this head, and that `old` has signed that this
+    /// other key follows. It makes nobody trust that key.
+    #[must_use]
+    pub fn end_of(old: &VerifierKey, leaf: &str) -> Option<(Tree, VerifierKey)> {
+        let keys = Self::parse(leaf).ok()?;
+        let follows = keys.follows.filter(|follows| follows.log == *old)?;
+        follows
+            .is_signed(&keys.log)
+            .then_some((follows.tree, keys.log))
     }
 
     /// Parses a text that prints back to itself.

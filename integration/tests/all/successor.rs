@@ -255,6 +255,31 @@ fn a_log_whose_data_is_lost_ends_and_one_other_follows() {
         "{}",
         audit.out()
     );
+    let mut service = place.serve(&["--name", NEXT]);
+    // Who knows the old key only hears what has happened, and nothing is fetched or believed.
+    let url = format!("{}/tlog", service.url());
+    let spec = ["get", "ex.example/grown0@v1.0.0", "--go", "go1.26.8"];
+    let get = [&spec[..], &["--verifierkey", &old, "--url", &url]].concat();
+    for (what, told) in [
+        ("get", place.run(get).wait()),
+        (
+            "audit",
+            log(&place, &["audit", &url, "--verifierkey", &old]),
+        ),
+        (
+            "proof",
+            log(&place, &["proof", &url, "0", "--verifierkey", &old]),
+        ),
+    ] {
+        refused(
+            what,
+            &told,
+            1,
+            &["has ended at 11 records", &key, "--verifierkey"],
+        );
+        assert_eq!(told.out(), "", "{what}");
+    }
+    assert_eq!(service.stop(), 0);
 
     // The old log comes back whole: it is read, and its key signs nothing.
     fs::rename(path("data"), path("new")).expect("ours");
