@@ -1,6 +1,7 @@
 //! `hotcell log succeed`: ends a log whose data is lost, and begins one that follows it.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -66,12 +67,9 @@ impl Succeed {
             return Err(Stop::new(Stop::USAGE, text)
                 .hint("both are known by their names: choose another one"));
         }
+        self.is_of(&old)?;
         let (follows, next) = self.end(&folder, &kept, &old)?;
-        let there = lies_there(&own).map_err(|error| failed(&error))?;
-        let aside = match there.is_empty() {
-            true => None,
-            false => Some(log::set_aside(&own, &old).map_err(|error| failed(&error))?),
-        };
+        let aside = set_aside(&own, &old).map_err(|error| failed(&error))?;
         with_role(&folder, |operator| {
             let signer = operator.open(&next).map_err(|error| stop(&error))?;
             let signer: Arc<dyn Signer> = Arc::new(signer);
@@ -134,6 +132,18 @@ impl Succeed {
         }
     }
 
+    /// Refuses a data folder that is another log's: a name may follow a log of another folder.
+    fn is_of(&self, old: &VerifierKey) -> Result<(), Stop> {
+        let archive = Archive::open(&self.data).ok();
+        let named = archive.and_then(|archive| archive.key().ok().flatten());
+        let Some(other) = named.filter(|named| *named != old.to_string()) else {
+            return Ok(());
+        };
+        let folder = self.data.display();
+        let text = format!("`{folder}` has the log `{other}`, not `{old}`");
+        Err(Stop::new(Stop::USAGE, text).hint("choose the folder, or the name, of one log"))
+    }
+
     /// Ends the old log, unless nothing of it is lost; what the new one has to say, and its key.
     fn end(
         &self,
@@ -149,6 +159,9 @@ impl Succeed {
             let text = format!("`{old}` has ended before; `{next}` follows it");
             let hint = format!("to finish that: `hotcell log succeed {}`", next.name());
             return Err(Stop::new(Stop::FAILED, text).hint(hint));
+        }
+        if let Some(next) = &known {
+            has_not_begun(kept, next)?;
         }
         with_role(folder, |operator| {
             let signer = operator.open(old).map_err(|error| match error {
@@ -237,5 +250,31 @@ impl Succeed {
             self.name
         ));
         print(&keys.log)
+    }
+}
+
+/// Refuses to begin a log whose key has signed: its data is elsewhere, or lost in its turn.
+fn has_not_begun(kept: &[Kept], next: &VerifierKey) -> Result<(), Stop> {
+    let key = next.to_string();
+    let begun = kept
+        .iter()
+        .find(|one| one.key == key && one.size != Some(0));
+    let Some(begun) = begun else {
+        return Ok(());
+    };
+    let text = format!("the log that follows has begun: {begun}; its data is not here");
+    let hint = format!(
+        "name its folder with --data; if that is lost: `hotcell log recover --from COPY \
+         --verifierkey '{key}'`, or let another one follow it with that --verifierkey"
+    );
+    Err(Stop::new(Stop::FAILED, text).hint(hint))
+}
+
+/// Sets aside what is left of a log, if anything is; also a database that names no log any more.
+fn set_aside(own: &Path, old: &VerifierKey) -> io::Result<Option<PathBuf>> {
+    let has_database = LogConfig::of(own).database.try_exists()?;
+    match has_database || !lies_there(own)?.is_empty() {
+        true => log::set_aside(own, old).map(Some),
+        false => Ok(None),
     }
 }

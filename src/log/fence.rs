@@ -36,10 +36,9 @@ impl Fence {
     pub(super) fn ended(size: u64, next: &str) -> Self {
         Self {
             why: format!("this log has ended at {size} records; `{next}` follows it"),
-            remedy:
-                "nothing: it can be read and never grows again; `hotcell log succeed` finishes \
-                     what it has begun when it is run once more"
-                    .to_owned(),
+            remedy: "it can be read and never grows again; if `hotcell log succeed` was \
+                     interrupted, run it once more"
+                .to_owned(),
         }
     }
 

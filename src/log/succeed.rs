@@ -183,3 +183,114 @@ impl Log {
         startup::begin(&db, Some(signer), Some(follows)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        log::LocalSigner,
+        store::durable,
+        tlog::{Tree, leaf_hash},
+    };
+
+    struct Scene {
+        folder: tempfile::TempDir,
+        key: VerifierKey,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (own, sign) = (folder.path().join("serve"), folder.path().join("sign"));
+            let log = Log::open_local(&LogConfig::of(&own), &sign, "old.example").unwrap();
+            let key = VerifierKey::parse(log.verifier_key()).unwrap();
+            Self { folder, key }
+        }
+
+        fn own(&self) -> PathBuf {
+            self.folder.path().join("serve")
+        }
+
+        fn config(&self) -> LogConfig {
+            LogConfig::of(&self.own())
+        }
+
+        fn signer(&self) -> LocalSigner {
+            let signer = LocalSigner::open(&self.folder.path().join("sign"), &self.key);
+            signer.unwrap().unwrap()
+        }
+
+        fn next(&self) -> LocalSigner {
+            LocalSigner::begin(&self.folder.path().join("sign"), "new.example").unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_log_is_judged_by_what_its_signer_remembers() {
+        let scene = Scene::new();
+        let judge = || left(&scene.config(), &scene.signer());
+        assert_eq!(judge().unwrap(), Left::Whole(1));
+        let lost = |what: &str| match judge().unwrap() {
+            Left::Lost(why) => assert!(why.contains(what), "no `{what}` in {why}"),
+            Left::Whole(_) => panic!("it is not whole: {what}"),
+        };
+        let damage = |sql: &str| {
+            let db = rusqlite::Connection::open(scene.config().database).unwrap();
+            db.execute_batch(sql).unwrap();
+        };
+        damage("UPDATE log_record SET body = 'x' || body");
+        lost("a fork"); // one of both is not what was signed
+        damage("UPDATE log_record SET body = substr(body, 2)");
+        assert_eq!(judge().unwrap(), Left::Whole(1));
+        // The signer has signed more than the folder has.
+        let (size, root) = (3, leaf_hash(b"another"));
+        let memory = crate::tlog::text::tree_text(&Tree { size, root });
+        let path = scene.folder.path().join("sign").join(scene.key.id());
+        let before = std::fs::read(path.join("last")).unwrap();
+        let newer = durable::Sector::image(&memory);
+        durable::replace(&path.join("last"), &newer, 0o600).unwrap();
+        lost("an older copy was restored");
+        durable::replace(&path.join("last"), &before, 0o600).unwrap();
+        damage("DELETE FROM log_head");
+        lost("no head");
+        // Another log, a service that runs, and a disk that does not say, are no losses.
+        let other = left(&scene.config(), &scene.next());
+        assert!(matches!(other, Err(OpenError::OtherLog { .. })));
+        let lock = startup::lock(&scene.config()).unwrap();
+        assert!(matches!(judge(), Err(OpenError::Locked)));
+        drop(lock);
+        damage("DELETE FROM log_meta");
+        lost("empty");
+        durable::replace(&scene.config().database, &[b'x'; 4096], 0o600).unwrap();
+        lost("damaged");
+        std::fs::remove_file(scene.config().database).unwrap();
+        lost("gone");
+    }
+
+    #[test]
+    fn the_next_log_begins_once_in_an_empty_folder_with_the_word_of_the_old_one() {
+        let scene = Scene::new();
+        let (old, next) = (scene.signer(), scene.next());
+        let (tree, checkpoint) = old.end(next.verifier()).unwrap();
+        let follows = Follows::new(&scene.key, &checkpoint, next.verifier()).unwrap();
+        let begin = || Log::begin_after(&scene.config(), &next, &follows);
+        assert!(matches!(begin(), Err(OpenError::OtherLog { .. })));
+        let aside = set_aside(&scene.own(), &scene.key).unwrap();
+        let database = LogConfig::of(&aside).database;
+        let mode = std::fs::metadata(&database).unwrap().permissions().mode();
+        assert_eq!((mode & 0o222, scene.own().exists()), (0, false));
+        let not_signed = Log::begin_after(&scene.config(), &old, &follows);
+        assert!(matches!(not_signed, Err(OpenError::Begin(_))));
+        begin().unwrap();
+        assert!(begin().is_err());
+        // As after a crash here: the next start signs its first head.
+        let log = Log::open(&scene.config(), Some(std::sync::Arc::new(next))).unwrap();
+        assert_eq!(log.health(), crate::log::Health::Live);
+        let said = log.follows().unwrap();
+        assert_eq!((&said, said.tree), (&follows, tree));
+        // Brought back and set aside once more, nothing is overwritten.
+        drop(log);
+        let again = set_aside(&scene.own(), &scene.key).unwrap();
+        assert!(again != aside && database.is_file());
+    }
+}
