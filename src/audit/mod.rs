@@ -272,12 +272,17 @@ impl Audited {
             "heads": self.heads,
             "tiles": self.tiles,
             "note": self.note,
-            "follows": self.follows.as_ref().map(|follows| serde_json::json!({
-                "key": follows.log.to_string(),
-                "size": follows.tree.size,
-                "root": follows.tree.root.to_string(),
-            })),
+            "follows": self.follows.as_ref().map(follows_json),
             "warnings": self.warnings,
         })
     }
+}
+
+/// What a log follows, in documents.
+pub fn follows_json(follows: &Follows) -> serde_json::Value {
+    serde_json::json!({
+        "key": follows.log.to_string(),
+        "size": follows.tree.size,
+        "root": follows.tree.root.to_string(),
+    })
 }

@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use hotcell_sandbox::privilege;
+use serde_json::json;
 
 use super::{
     Stop, print,
@@ -39,6 +40,9 @@ pub(super) struct Init {
     data: PathBuf,
     #[command(flatten)]
     keys: SignDir,
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 impl Init {
@@ -72,7 +76,10 @@ impl Init {
         })?;
         give(&own).map_err(|error| failed(&error))?;
         say("the log has begun: start the service with the same --data and --sign-dir");
-        print(key)
+        match self.json {
+            true => print(json!({ "key": key })),
+            false => print(key),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `hotcell log keygen`: makes a log's key ahead of the first `serve`.
 
 use clap::Args;
+use serde_json::json;
 
 use super::{
     Stop, print, say,
@@ -19,6 +20,9 @@ pub(super) struct Keygen {
     name: String,
     #[command(flatten)]
     keys: SignDir,
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 impl Keygen {
@@ -40,7 +44,10 @@ impl Keygen {
              together with the newest data folder",
             folder.display()
         ));
-        print(key)
+        match self.json {
+            true => print(json!({ "key": key.to_string(), "folder": folder })),
+            false => print(key),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 
 use super::{
     Stop,
@@ -46,6 +47,9 @@ pub(super) struct Succeed {
     /// End a log of which nothing is lost, too
     #[arg(long)]
     although_whole: bool,
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 impl Succeed {
@@ -249,7 +253,14 @@ impl Succeed {
              it is trusted by nobody yet",
             self.name
         ));
-        print(&keys.log)
+        if !self.json {
+            return print(&keys.log);
+        }
+        print(json!({
+            "key": keys.log.to_string(),
+            "follows": keys.follows.as_ref().map(audit::follows_json),
+            "aside": aside,
+        }))
     }
 }
 
