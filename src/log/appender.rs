@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     spec::{Companion, Record, Sum},
+    store::db,
     tlog::{Edge, Tree, leaf_hash, proof, text::is_record},
 };
 
@@ -172,6 +173,11 @@ impl Appender {
     }
 
     fn reload(&self) -> Result<Loaded, LoadError> {
+        if !db::begin_wal_anew(&self.config.database).map_err(LoadError::io)? {
+            return Err(LoadError::Io(
+                "somebody reads its write-ahead log all the time".into(),
+            ));
+        }
         let (signer, tiles) = (self.signer.as_ref(), &self.state.tiles);
         let loaded = startup::load(&self.config, signer, tiles, &self.faults)?;
         self.publish(&loaded, Recent::new());

@@ -253,6 +253,8 @@ pub(super) fn load(
 ) -> Result<Loaded, LoadError> {
     let db = db::open(&config.database).map_err(LoadError::io)?;
     let head = newest(&db)?;
+    // Before it is signed and shown: a kill may have come between a commit and its sync.
+    db::sync_wal(&config.database).map_err(LoadError::io)?;
     let damaged = |what: &str| LoadError::Damaged {
         what: what.to_owned(),
     };

@@ -12,6 +12,8 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
+use super::durable::{self, DurableError};
+
 /// Version of the schema; an older program must not write to a newer file.
 const SCHEMA_VERSION: i64 = 2;
 /// What leads from each version to the next, the first from an empty file.
@@ -69,6 +71,26 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
     // A statement keeps its plan: else SQLite plans it anew for each key that is looked up.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
+}
+
+/// Has the disk take over what is in the write-ahead log, as it can be read now: what a process that
+/// was killed left there, and the name of its file, which SQLite syncs without looking at the
+/// outcome. No lock of SQLite's is on this file, so that it may be closed again.
+pub fn sync_wal(path: &Path) -> Result<(), DurableError> {
+    durable::sync(&path.with_extension("db-wal"))
+}
+
+/// Moves all of the write-ahead log to the database and begins it anew; false when a reader is in
+/// the way. After a failed sync nothing else will do: frames are chained by their checksums, and
+/// one that the page cache dropped, be it older than the commit that was told so, ends the log
+/// there after a power cut, with all that was answered later.
+pub fn begin_wal_anew(path: &Path) -> Result<bool, DbError> {
+    Ok(empty_wal(&open(path)?)?)
+}
+
+fn empty_wal(db: &Connection) -> rusqlite::Result<bool> {
+    let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!busy)
 }
 
 /// Opens a database that is there for reading, whoever else writes to it.
@@ -183,6 +205,37 @@ mod tests {
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
         assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn a_write_ahead_log_begins_anew_unless_somebody_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hotcell.db");
+        let wal_bytes = || {
+            std::fs::metadata(path.with_extension("db-wal"))
+                .unwrap()
+                .len()
+        };
+        let db = open(&path).unwrap();
+        let add = "INSERT INTO log_record VALUES (?1, 'x')";
+        db.execute(add, [0]).unwrap();
+        sync_wal(&path).unwrap();
+        assert!(wal_bytes() > 0);
+        assert!(begin_wal_anew(&path).unwrap());
+        assert_eq!(wal_bytes(), 0);
+        db.execute(add, [1]).unwrap();
+        let reader = open(&path).unwrap();
+        reader.execute_batch("BEGIN").unwrap();
+        let count = |db: &Connection| {
+            let sql = "SELECT count(*) FROM log_record";
+            db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(count(&reader), 2);
+        db.busy_timeout(Duration::ZERO).unwrap();
+        assert!(!empty_wal(&db).unwrap());
+        drop(reader);
+        assert!(begin_wal_anew(&path).unwrap());
+        assert_eq!(count(&db), 2);
     }
 
     #[test]

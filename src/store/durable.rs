@@ -277,6 +277,15 @@ impl Sector {
     }
 }
 
+/// Syncs a file that others write, and its name: after a kill, what was written is there to be read
+/// and may be nowhere but in the page cache.
+pub fn sync(path: &Path) -> Result<(), DurableError> {
+    File::open(path)
+        .and_then(|file| file.sync_data())
+        .map_err(at(path))?;
+    sync_parent(path)
+}
+
 /// Syncs the folder of a file, so that its name survives.
 fn sync_parent(path: &Path) -> Result<(), DurableError> {
     let parent = path
