@@ -20,6 +20,7 @@ mod kill;
 mod kill_anywhere;
 mod known_sums;
 mod limits;
+mod log_calls;
 mod log_faults;
 mod old_go;
 mod page_cache;
