@@ -68,13 +68,16 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
 fn set_up(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "trusted_schema", false)?;
     db.pragma_update(None, "cell_size_check", true)?; // a damaged page is an error, not an answer
+    // What SQLite needs to undo one entry of a transaction goes to a file in /var/tmp as soon as it
+    // is more than 64 KiB, some 16 pages. `serve` may open none there, and the entry is refused.
+    db.pragma_update(None, "temp_store", "MEMORY")?;
     // A statement keeps its plan: else SQLite plans it anew for each key that is looked up.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
-/// Has the disk take over what is in the write-ahead log, as it can be read now: what a process that
-/// was killed left there, and the name of its file, which SQLite syncs without looking at the
+/// Has the disk take over what is in the write-ahead log, as it can be read now: what a process
+/// that was killed left there, and the name of its file, which SQLite syncs without looking at the
 /// outcome. No lock of SQLite's is on this file, so that it may be closed again.
 pub fn sync_wal(path: &Path) -> Result<(), DurableError> {
     durable::sync(&path.with_extension("db-wal"))
@@ -205,6 +208,34 @@ mod tests {
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
         assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn undoing_much_of_a_transaction_needs_no_file_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let db = open(&path).unwrap();
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+                    INSERT INTO log_record SELECT i, hex(zeroblob(50)) FROM n";
+        db.execute_batch(fill).unwrap();
+        let files = || {
+            let links = std::fs::read_dir("/proc/self/fd").unwrap();
+            let target = |link: std::io::Result<std::fs::DirEntry>| {
+                let target = std::fs::read_link(link.unwrap().path());
+                target.unwrap_or_default().display().to_string()
+            };
+            links
+                .map(target)
+                .filter(|name| name.starts_with("/var/tmp/"))
+                .count()
+        };
+        db.execute_batch("BEGIN; SAVEPOINT entry; UPDATE log_record SET body = 'x'")
+            .unwrap();
+        assert_eq!(files(), 0);
+        db.execute_batch("ROLLBACK TO entry; COMMIT").unwrap();
+        let count = "SELECT count(*) FROM log_record WHERE body = 'x'";
+        let changed: i64 = db.query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(changed, 0);
     }
 
     #[test]
