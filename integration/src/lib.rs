@@ -25,3 +25,4 @@ pub mod rewound;
 pub mod sdk;
 pub mod service;
 pub mod traced;
+pub mod verifying;

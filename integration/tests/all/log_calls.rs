@@ -40,8 +40,8 @@ const OVER_MAX: Duration = Duration::from_secs(30);
 enum Victim {
     /// The thread of `serve` that appends.
     Appender,
-    /// Any thread of `serve`, the first one that gets so far: those that answer, that keep the jobs,
-    /// that have statements signed.
+    /// Any thread of `serve`, the first one that gets so far: those that answer, that keep the
+    /// jobs, that have statements signed.
     All,
     /// The role `sign`.
     Sign,
@@ -215,8 +215,8 @@ fn calls_of_others(kept: &Kept) -> Vec<Call> {
     calls.filter(|call| call.thread != Some(appender)).collect()
 }
 
-/// One append with an error at a call, and another one after it: what was answered to the first, and
-/// all calls of the victim.
+/// One append with an error at a call, and another one after it: what was answered to the first,
+/// and all calls of the victim.
 fn fail_at(kept: &Kept, victim: Victim, fault: &str) -> (Option<u16>, Vec<Call>) {
     let round = Round::begin(kept, victim, Some(fault));
     let status = round.ask(victim != Victim::All);

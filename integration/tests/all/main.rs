@@ -22,6 +22,7 @@ mod known_sums;
 mod limits;
 mod log_calls;
 mod log_faults;
+mod log_readers;
 mod old_go;
 mod page_cache;
 mod pgo;
