@@ -249,6 +249,13 @@ pub(crate) fn reader(mut stream: impl Read + Send + 'static) -> thread::JoinHand
     })
 }
 
+/// A variable of the Go command, such as GOPROXY, when it is not empty.
+pub fn go_env(name: &str) -> Option<String> {
+    let ended = Run::new("go").args(["env", name]).wait();
+    let value = ended.out().trim().to_owned();
+    (ended.code == 0 && !value.is_empty()).then_some(value)
+}
+
 /// Whether a file of this name can be opened; tells which program is missing.
 pub fn has(path: &Path) -> bool {
     File::open(path).is_ok()

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use crate::{
-    command::{Ended, Run},
+    command::{Ended, Run, go_env},
     fake::{self, Proxy},
     host, paths,
     ready::{Ready, START_MAX, guard, lines, wait_until_ready},
@@ -38,6 +38,8 @@ pub struct Place {
     pub uid: Option<u32>,
     /// The program; for an unprivileged user a copy that it can reach.
     pub program: PathBuf,
+    /// More variables of its environment.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Place {
@@ -57,6 +59,7 @@ impl Place {
             proxy: None,
             uid: None,
             program: paths::hotcell(),
+            variables: Vec::new(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Place {
             ("XDG_CACHE_HOME".to_owned(), path("cache")),
             ("XDG_STATE_HOME".to_owned(), path("state")),
         ];
+        all.extend(self.variables.iter().cloned());
         if let (None, Some(list)) = (&self.proxy, go_env("GOPROXY")) {
             all.push(("GOPROXY".to_owned(), list));
         }
@@ -182,13 +186,6 @@ impl Place {
         service.ready = Some(ready);
         Ok(service)
     }
-}
-
-/// A variable of the Go command, such as GOPROXY, when it is not empty.
-pub fn go_env(name: &str) -> Option<String> {
-    let ended = Run::new("go").args(["env", name]).wait();
-    let value = ended.out().trim().to_owned();
-    (ended.code == 0 && !value.is_empty()).then_some(value)
 }
 
 /// A running `serve`; ended when dropped.

@@ -58,8 +58,8 @@ impl Reader {
         tree
     }
 
-    /// A leaf of the tree of a signed head, which may be an old one, by the tiles of that size, some
-    /// of them partial. `width` leaves of its tile are asked for once more, for the same bytes.
+    /// A leaf of the tree of a signed head, old or new, by the tiles of that size, some of them
+    /// partial. `width` leaves of its tile are asked for once more.
     pub fn leaf(&self, tree: Tree, n: u64, width: u16) -> String {
         let plan = TilePlan::new(tree, &[stored_index(0, n)]).expect("within the tree");
         let paths = plan.tiles().iter().map(Tile::c2sp_path);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotcell_integration::{
-    command::Run,
+    command::{self, Run},
     host,
     known::{self, Known},
     paths,
@@ -131,7 +131,7 @@ impl Warm {
             .env("GOFLAGS", "-modcacherw")
             .env(
                 "GOPROXY",
-                service::go_env("GOPROXY").expect("a module proxy is configured"),
+                command::go_env("GOPROXY").expect("a module proxy is configured"),
             )
             .env("GOENV", "off")
             .env("CGO_ENABLED", "0")

@@ -21,6 +21,7 @@ mod kill_anywhere;
 mod known_sums;
 mod limits;
 mod log_calls;
+mod log_clock;
 mod log_faults;
 mod log_readers;
 mod old_go;
