@@ -381,6 +381,17 @@ pub(super) fn sign(
     Ok(signed)
 }
 
+/// A thread that has panicked appends nothing more, and says so.
+impl Drop for Appender {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let fence = Fence::appender_gone();
+            tracing::error!("the log is fenced: {}; {}", fence.why, fence.remedy);
+            self.state.set_health(fence.into());
+        }
+    }
+}
+
 fn error_source(error: &LoadError) -> String {
     std::error::Error::source(error)
         .map(ToString::to_string)

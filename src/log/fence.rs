@@ -58,6 +58,13 @@ impl Fence {
         }
     }
 
+    pub(super) fn appender_gone() -> Self {
+        Self {
+            why: "the thread that appends ended by a fault of the program".to_owned(),
+            remedy: "start the service again, which finishes what was begun".to_owned(),
+        }
+    }
+
     pub(super) fn unknown(error: &str) -> Self {
         Self {
             why: format!("the signer cannot say what it signed last: {error}"),

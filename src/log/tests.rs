@@ -499,6 +499,30 @@ async fn a_log_whose_signer_dies_is_fenced_at_once_and_goes_on_after_a_restart()
     thread.join().unwrap();
 }
 
+#[tokio::test]
+async fn a_log_whose_appender_panics_is_fenced_and_goes_on_after_a_restart() {
+    let folder = Folder::new();
+    let log = folder.open().unwrap();
+    log.append(entry(0)).await.unwrap();
+    let mut broken = entry(1);
+    broken.with = Box::new(|_, _| panic!("as told"));
+    let answer = log.append(broken).await;
+    assert!(matches!(answer, Err(AppendError::Unknown)), "{answer:?}");
+    while healthy(&log) {
+        tokio::task::yield_now().await; // the thread is still on its way out
+    }
+    let answer = log.append(entry(2)).await;
+    assert!(
+        matches!(answer, Err(AppendError::Fenced { .. })),
+        "{answer:?}"
+    );
+    assert!(log.lookup(&key(0)).unwrap().is_some());
+    drop(log);
+    let log = folder.open().unwrap();
+    log.append(entry(1)).await.unwrap();
+    audit(&log);
+}
+
 #[test]
 fn envelopes_are_signed_by_the_key_in_leaf_0() {
     let folder = Folder::new();
