@@ -52,12 +52,10 @@ pub enum OpenError {
         /// Folder of the tiles.
         folder: PathBuf,
     },
-    /// The data folder has no log, the signers' folder remembers one of this name.
+    /// The data folder has no log, the signers' folder remembers one of this name that has ended.
     #[error(
-        "the data folder has no log, but the signers' folder has the key {}: bring that log back \
-         from any copy with `hotcell log recover --from COPY --verifierkey KEY`; when there is \
-         none, `hotcell log succeed` begins a log that follows it. `hotcell log init` begins one \
-         that has nothing to do with it, under another --name or with another --sign-dir",
+        "the data folder has no log, but the signers' folder has the key {}: run `hotcell log \
+         succeed` again to finish what it began, or choose another --name, or another --sign-dir",
         kept::list(kept)
     )]
     Remembered {

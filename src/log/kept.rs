@@ -41,6 +41,12 @@ impl Kept {
         self.size == Some(0) && self.follows.is_none()
     }
 
+    /// Whether it is that of a log that has ended, or of one that follows such a log.
+    #[must_use]
+    pub fn is_succession(&self) -> bool {
+        self.next.is_some() || self.follows.is_some()
+    }
+
     /// Whether it has this name.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {

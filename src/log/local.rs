@@ -17,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{
     kept,
+    kept::Kept,
     memory::Memory,
     signer::{SignError, SignedHead, Signer},
 };
@@ -83,15 +84,33 @@ impl LocalSigner {
         kept.retain(|one| one.is_called(name));
         match kept.as_slice() {
             [] => Self::create(folder, name),
-            [one] if one.is_unused() => {
-                let lost = || SignError::StateLost {
-                    what: "log.key".to_owned(),
-                };
-                let key = VerifierKey::parse(&one.key).map_err(|_| lost())?;
-                Self::open(folder, &key)?.ok_or_else(lost)
-            }
+            [one] if one.is_unused() => Self::unused(folder, one),
             _ => Err(SignError::Taken { kept }),
         }
+    }
+
+    /// As [`LocalSigner::begin`], for `serve` with an empty data folder, which is a new log with a
+    /// new key: other keys of the name stay as they are.
+    ///
+    /// # Errors
+    /// [`SignError::Taken`] when a log of this name has ended, or follows one that has.
+    pub fn begin_beside(folder: &Path, name: &str) -> Result<Self, SignError> {
+        let kept = match Self::begin(folder, name) {
+            Err(SignError::Taken { kept }) if !kept.iter().any(Kept::is_succession) => kept,
+            done => return done,
+        };
+        match kept.iter().find(|one| one.is_unused()) {
+            Some(one) => Self::unused(folder, one),
+            None => Self::create(folder, name),
+        }
+    }
+
+    fn unused(folder: &Path, one: &Kept) -> Result<Self, SignError> {
+        let lost = || SignError::StateLost {
+            what: "log.key".to_owned(),
+        };
+        let key = VerifierKey::parse(&one.key).map_err(|_| lost())?;
+        Self::open(folder, &key)?.ok_or_else(lost)
     }
 
     /// A new key that no log has yet.
@@ -343,6 +362,8 @@ mod tests {
         for name in ["log.example.org", "next.example.org"] {
             let taken = LocalSigner::begin(folder.path(), name);
             assert!(matches!(taken, Err(SignError::Taken { .. })), "{name}");
+            let taken = LocalSigner::begin_beside(folder.path(), name);
+            assert!(matches!(taken, Err(SignError::Taken { .. })), "{name}");
         }
         assert_eq!(
             *LocalSigner::begin(folder.path(), other.name())
@@ -376,6 +397,15 @@ mod tests {
         };
         assert_eq!((kept[0].size, kept.len()), (Some(5), 1));
         assert!(LocalSigner::begin(&path, "other.example.org").is_ok());
+        let beside = LocalSigner::begin_beside(&path, name).unwrap();
+        assert_ne!(*beside.verifier(), key);
+        let second = beside.verifier().clone();
+        drop(beside);
+        // Unused, as before a crash: the same once more.
+        let again = LocalSigner::begin_beside(&path, name).unwrap();
+        assert_eq!(*again.verifier(), second);
+        drop(again);
+        std::fs::remove_dir_all(path.join(second.id())).unwrap();
         // A memory that is damaged is no reason to begin anew.
         durable::replace(&path.join(key.id()).join("last"), b"x", 0o600).unwrap();
         let Err(SignError::Taken { kept }) = LocalSigner::begin(&path, name) else {

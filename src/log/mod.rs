@@ -241,7 +241,7 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let signer = match startup::key(config)? {
             Some(key) => LocalSigner::open(sign_folder, &key)?,
-            None => Some(LocalSigner::begin(sign_folder, name).map_err(OpenError::begin)?),
+            None => Some(LocalSigner::begin_beside(sign_folder, name).map_err(OpenError::begin)?),
         };
         Self::open(config, signer.map(|signer| Arc::new(signer) as _))
     }

@@ -390,7 +390,10 @@ fn a_serve_that_was_taken_over_gets_no_fork_no_older_head_and_no_unsigned_one_co
     let (log, foreign) = (other(7), other(8));
     assert!(failed(witness(&[log.verifier()])).contains("no key yet"));
     let name = "a.example".to_owned();
-    let Answer::Opened { key: own, .. } = ask(Ask::Create { name }) else {
+    let Answer::Opened { key: own, .. } = ask(Ask::Create {
+        name,
+        beside: false,
+    }) else {
         panic!("not opened");
     };
     let body_of = honest(&naive, 0, 9);

@@ -53,8 +53,11 @@ impl Operator {
     /// # Errors
     /// [`SignError::Taken`] when a key of this name has a past.
     pub fn begin(self, name: &str) -> Result<RemoteSigner, SignError> {
-        let name = name.to_owned();
-        self.opened(&Ask::Create { name }, None)
+        let ask = Ask::Create {
+            name: name.to_owned(),
+            beside: false,
+        };
+        self.opened(&ask, None)
     }
 
     /// Opens a key.

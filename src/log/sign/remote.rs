@@ -18,7 +18,7 @@ use super::{
     wire::{Answer, Ask, Head, PART_BYTES_MAX},
 };
 use crate::{
-    log::{SignError, SignedHead, Signer},
+    log::{Kept, SignError, SignedHead, Signer, list},
     tlog::{Hash, Tree, VerifierKey, WitnessKey, judge::Denied, witness::REQUEST_BYTES_MAX},
 };
 
@@ -65,15 +65,27 @@ impl RemoteSigner {
         name: &str,
     ) -> Result<Option<Self>, SignError> {
         let mut line = Line::new(channel)?;
-        let ask = key.map_or_else(
-            || Ask::Create {
-                name: name.to_owned(),
-            },
-            |key| Ask::Open {
-                key: key.to_string(),
-            },
-        );
-        match line.ask(&ask)? {
+        let create = |beside| Ask::Create {
+            name: name.to_owned(),
+            beside,
+        };
+        let open = |key: &VerifierKey| Ask::Open {
+            key: key.to_string(),
+        };
+        let mut answer = line.ask(&key.map_or_else(|| create(false), open))?;
+        // An empty data folder is a new log, whatever else is called so, unless that has ended.
+        if let Answer::Taken { kept } = &answer
+            && !kept.iter().any(Kept::is_succession)
+        {
+            tracing::warn!(
+                "the data folder is empty: a new log begins. The signers' folder also has the key \
+                 {}; if the data of that log is lost, stop, and bring it back with `hotcell log \
+                 recover`, or end it with `hotcell log succeed`",
+                list(kept)
+            );
+            answer = line.ask(&create(true))?;
+        }
+        match answer {
             Answer::Opened {
                 key: opened,
                 statement_key,

@@ -69,7 +69,13 @@ impl Role<'_> {
         let signer = match (ask, &self.signer) {
             // One key for one connection: nobody can try keys, or fill the folder with new ones.
             (Ask::Open { key }, None) => return self.open(&key),
-            (Ask::Create { name }, None) => return self.make(&name, LocalSigner::begin),
+            (Ask::Create { name, beside }, None) => {
+                let make = match beside {
+                    true => LocalSigner::begin_beside,
+                    false => LocalSigner::begin,
+                };
+                return self.make(&name, make);
+            }
             (Ask::Generate { name }, None) => return self.make(&name, LocalSigner::generate),
             (Ask::Keys, _) => {
                 let kept = kept::all(self.folder)?;

@@ -130,6 +130,7 @@ fn a_serve_that_was_taken_over_gets_no_second_key_and_no_text_signed() {
     };
     let name = |name: &str| Ask::Create {
         name: name.to_owned(),
+        beside: false,
     };
     let head = |tree: &Tree| Head::new(tree);
     let sign = |tree: &Tree, proof: Vec<String>| Ask::Sign {

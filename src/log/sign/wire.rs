@@ -66,8 +66,8 @@ pub(super) enum Ask {
     /// Open the state of a key: [`Answer::Opened`] or [`Answer::None`].
     Open { key: String },
     /// Take the keys of this name that were never used, or make new ones: [`Answer::Opened`] or
-    /// [`Answer::Taken`].
-    Create { name: String },
+    /// [`Answer::Taken`]; `beside` keys of the same name that have a past, when none has ended.
+    Create { name: String, beside: bool },
     /// The operator's: make new keys, when there are none of this name: as [`Ask::Create`].
     Generate { name: String },
     /// The operator's: which keys there are: [`Answer::Keys`].

@@ -46,7 +46,8 @@ async fn every_address_of_the_description_answers_as_it_says() {
         for method in methods.as_object().unwrap().keys() {
             let address = path.replace("{key}", KEY);
             let answer = match (method.as_str(), path.as_str()) {
-                ("get", "/api/v1/records/events") => continue, // has no end; records.rs has its tests
+                // Has no end; records.rs has its tests.
+                ("get", "/api/v1/records/events") => continue,
                 ("get", "/api/v1/specs") => {
                     site.get(&format!("{address}?spec=example.org/m@v1.2.3/cmd/tool"))
                         .await
