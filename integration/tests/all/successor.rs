@@ -100,12 +100,8 @@ fn a_log_begins_with_the_key_that_was_made_for_it_and_never_beside_another_one()
     let init = at(&place, &["init"], &[]);
     refused("init", &init, 1, &[&key, "is not empty", "log succeed"]);
     // Tiles without a database are something of a log, too.
-    fs::create_dir_all(
-        LogConfig::of(&path("other").join(LogConfig::FOLDER))
-            .tiles
-            .join("0"),
-    )
-    .expect("ours");
+    let tiles = LogConfig::of(&path("other").join(LogConfig::FOLDER)).tiles;
+    fs::create_dir_all(tiles.join("0")).expect("ours");
     let other = [
         "init",
         "--data",
@@ -122,12 +118,8 @@ fn a_log_begins_with_the_key_that_was_made_for_it_and_never_beside_another_one()
     fs::remove_dir_all(path("other")).expect("ours");
     let begun = line(&log(&place, &other));
     assert_ne!(begun, key);
-    assert_eq!(
-        line(&log(&place, &["audit", &text("other")]))
-            .lines()
-            .count(),
-        6
-    );
+    let audited = line(&log(&place, &["audit", &text("other")]));
+    assert_eq!(audited.lines().count(), 6, "{audited}");
     let mut service = place.serve(&[]);
     assert_eq!(service.verifier_key(), key);
     assert_eq!(service.stop(), 0);
