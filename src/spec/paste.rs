@@ -1,8 +1,9 @@
 //! What people paste where a spec is asked for: addresses of code hosts and of documentation, lines
 //! of a shell, of source and of a `go.mod`, pages of this service and of its kind.
 //!
-//! Only pages for people call this. It guesses and cannot fail: what it does not know it gives back,
-//! and whatever it gives is parsed by [`super::PackageQuery::parse`], which says what is wrong.
+//! Only pages for people call this. It guesses and cannot fail: what it does not know it gives
+//! back, and whatever it gives is parsed by [`super::PackageQuery::parse`], which says what is
+//! wrong.
 
 use super::PackageQuery;
 
