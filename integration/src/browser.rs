@@ -127,6 +127,49 @@ impl Browser {
             .clone()
     }
 
+    /// What an asynchronous function body gives to its last argument, which is a callback.
+    pub fn script_later(&self, code: &str) -> Value {
+        let run = self.driver().execute_async(code, Vec::new());
+        runtime()
+            .block_on(run)
+            .expect("the script runs")
+            .json()
+            .clone()
+    }
+
+    /// Shows pages as on a screen of this width, to somebody who prefers light or dark.
+    pub fn look(&self, width: u32, scheme: &str) {
+        let tools = self.driver().cdp();
+        let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1,
+            "mobile": width < 600 });
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        let look = async {
+            let command = "Emulation.setDeviceMetricsOverride";
+            tools.send_raw(command, screen).await?;
+            let command = "Emulation.setEmulatedMedia";
+            tools.send_raw(command, media).await
+        };
+        runtime().block_on(look).expect("chromium has these tools");
+    }
+
+    /// From now on nothing is fetched whose address fits the pattern.
+    pub fn refuse(&self, pattern: &str) {
+        let (tools, urls) = (self.driver().cdp(), json!({ "urls": [pattern] }));
+        let refuse = async {
+            tools.send_raw("Network.enable", json!({})).await?;
+            tools.send_raw("Network.setBlockedURLs", urls).await
+        };
+        runtime()
+            .block_on(refuse)
+            .expect("chromium has these tools");
+    }
+
+    /// Keeps a picture of the page.
+    pub fn picture(&self, file: &Path) {
+        let picture = self.driver().screenshot(file);
+        runtime().block_on(picture).expect("the page can be drawn");
+    }
+
     /// The visible text of the page.
     pub fn text(&self) -> String {
         let text = self.script("return document.body.innerText");

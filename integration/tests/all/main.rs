@@ -4,6 +4,7 @@
     reason = "files of tests need not survive a crash"
 )]
 
+mod access;
 mod auditors;
 mod bad_input;
 mod browser;
