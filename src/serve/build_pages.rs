@@ -98,6 +98,8 @@ pub(super) struct BuildPage {
     output: Html,
     pub(super) builds_max: usize,
     pub(super) waiting: usize,
+    /// When it is likely to be done, as far as other builds tell.
+    pub(super) expected: Option<String>,
 }
 
 impl BuildPage {
@@ -113,6 +115,7 @@ impl BuildPage {
             output: now.output.html(),
             builds_max: 1,
             waiting: 0,
+            expected: None,
         }
     }
 }

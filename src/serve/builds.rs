@@ -22,6 +22,7 @@ use super::{
     catalogue::{FailureRow, ResultRow},
     events, guard, home,
     queue::Standing,
+    words,
 };
 use crate::spec::{
     BuildKey, Record, Sum,
@@ -209,7 +210,7 @@ async fn build_page(
 }
 
 async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Response, Refusal> {
-    let snapshot = match app.queue.standing(key).await? {
+    let (snapshot, place) = match app.queue.standing(key).await? {
         Standing::Built(row) => {
             let to = url::result_path(key, &row.sum());
             return Ok(answer::redirect(
@@ -219,12 +220,14 @@ async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Re
             ));
         }
         Standing::Failed(row) => return failed(app, headers, key, *row),
-        Standing::Underway(job) => Some(job.live.snapshot()),
-        Standing::Unknown => None,
+        Standing::Underway(job) => (Some(job.live.snapshot()), app.queue.place(&job)),
+        Standing::Unknown => (None, app.queue.waiting()),
     };
     let mut page = BuildPage::new(key, snapshot.as_ref());
     page.builds_max = app.builds_max;
     page.waiting = app.queue.waiting();
+    let expected = app.metrics.pace.expected_ms(place, app.builds_max);
+    page.expected = expected.map(words::duration);
     Ok(answer::cached(answer::page(&page), NO_STORE))
 }
 

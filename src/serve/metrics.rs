@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use super::cosign::{Cosigning, Witnessed};
+use super::{
+    cosign::{Cosigning, Witnessed},
+    pace::Pace,
+};
 use crate::{verifiers::board::Standing as Verifier, witness::board::Standing};
 
 /// Most endings counted apart; codes are ours and few, this only bounds a mistake.
@@ -23,6 +26,8 @@ pub struct Metrics {
     builds: Mutex<BTreeMap<String, (u64, u64)>>,
     mismatches: AtomicU64,
     requests: [AtomicU64; 6],
+    /// How long builds take.
+    pub pace: Pace,
     /// Requests with a Host that is not ours.
     pub hosts_refused: AtomicU64,
     /// Requests that would have changed something from another origin.

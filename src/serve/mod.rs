@@ -52,6 +52,7 @@ mod lists;
 pub mod live;
 pub mod metrics;
 mod own;
+mod pace;
 mod pages;
 mod proofs;
 pub mod queue;

@@ -52,6 +52,9 @@ pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
         End::Stopped => "stopped",
     };
     inner.parts.metrics.build_ended(ending, duration_ms);
+    if let End::Built(_) = end {
+        inner.parts.metrics.pace.note(duration_ms);
+    }
     info!(
         job.id,
         duration_ms, ending, "job {} ended: {ending}", job.id

@@ -125,7 +125,11 @@ fn state(app: &App, key: &BuildKey, standing: Standing) -> Value {
             let place = app.queue.place(&job);
             let state = if place == 0 { "running" } else { "waiting" };
             let doing = job.live.snapshot().doing;
-            json!({ "key": name, "state": state, "url": page, "place": place, "doing": doing })
+            let expected_ms = app.metrics.pace.expected_ms(place, app.builds_max);
+            json!({
+                "key": name, "state": state, "url": page, "place": place, "doing": doing,
+                "expected_ms": expected_ms,
+            })
         }
         Standing::Unknown => json!({ "key": name, "state": "unknown", "url": page }),
     }

@@ -60,6 +60,17 @@ async fn the_button_starts_the_build_and_the_page_leads_to_the_result() {
 }
 
 #[tokio::test]
+async fn a_page_says_how_long_it_may_take_once_a_build_has_told() {
+    let site = Site::new().await;
+    let other = KEY.replace("linux", "freebsd");
+    let page = site.browse(&format!("/{other}")).await;
+    assert!(!page.text().contains("Going by other builds"));
+    site.built().await;
+    let page = site.browse(&format!("/{other}")).await;
+    assert!(page.text().contains("Going by other builds it takes about"));
+}
+
+#[tokio::test]
 async fn a_failure_leads_to_what_would_work() {
     for (code, about, link) in [
         (
