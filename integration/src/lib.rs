@@ -24,5 +24,6 @@ mod ready;
 pub mod rewound;
 pub mod sdk;
 pub mod service;
+pub mod tools;
 pub mod traced;
 pub mod verifying;

@@ -80,11 +80,15 @@ fn parse(uri: &Uri) -> Result<Path, Refusal> {
     Ok(Path::parse(path)?)
 }
 
-pub(super) fn not_allowed(allow: &'static str) -> Response {
-    let remedy = "links and forms of the pages do it right";
+/// For addresses with a route of their own, whose router knows what to allow.
+pub(super) fn wrong_method() -> Refusal {
+    let remedy = "links and forms of the pages do it right; `Allow` says what it takes";
     let sentence = "this address does not take that method";
-    let status = StatusCode::METHOD_NOT_ALLOWED;
-    let mut response = Refusal::new(status, "method", sentence, remedy).into_response();
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", sentence, remedy)
+}
+
+fn not_allowed(allow: &'static str) -> Response {
+    let mut response = wrong_method().into_response();
     response
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allow));

@@ -64,7 +64,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .merge(cosign::routes(app.cosigning.clone()))
         .merge(api::routes())
         .fallback(builds::show)
-        .method_not_allowed_fallback(|| async { builds::not_allowed("GET, HEAD") })
+        .method_not_allowed_fallback(|| async { builds::wrong_method() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),

@@ -26,6 +26,7 @@ mod log_clock;
 mod log_faults;
 mod log_readers;
 mod old_go;
+mod openapi;
 mod page_cache;
 mod pgo;
 mod plan;

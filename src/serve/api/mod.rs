@@ -30,12 +30,11 @@ use crate::{spec::Target, toolchain::pins};
 pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    let get_only = || async { super::builds::not_allowed("GET, HEAD") };
     Router::new()
         .route("/api/v1/openapi.json", get(description))
         .route("/api/v1/specs", get(builds::spec))
         .route("/api/v1/builds", post(builds::ask))
-        .route("/api/v1/builds/{*key}", get(builds::show).post(get_only))
+        .route("/api/v1/builds/{*key}", get(builds::show))
         .route("/api/v1/results", get(results::list))
         .route("/api/v1/results/{*key}", get(results::show))
         .route("/api/v1/records", get(records::list))

@@ -73,11 +73,14 @@ async fn every_address_of_the_description_answers_as_it_says() {
                     "{method} {path} has no {name}: {said}"
                 );
             }
-            let other = if method == "get" { "DELETE" } else { "GET" };
+            let (other, allowed) = match method.as_str() {
+                "get" => ("DELETE", "GET,HEAD"),
+                _ => ("GET", "POST"),
+            };
             let refused = site.ask(other, &address, &[]).await;
             assert_eq!(
-                refused.status,
-                StatusCode::METHOD_NOT_ALLOWED,
+                (refused.status, refused.header("allow")),
+                (StatusCode::METHOD_NOT_ALLOWED, allowed),
                 "{other} {path}"
             );
         }
