@@ -134,3 +134,48 @@ async fn packages_of_an_older_database_are_found() {
     let found = site.browse("/-/search?q=tool").await;
     assert!(found.text().contains(&result));
 }
+
+#[tokio::test]
+async fn a_page_says_how_long_it_may_take_once_a_build_has_told() {
+    let site = Site::new().await;
+    let other = KEY.replace("linux", "freebsd");
+    let page = site.browse(&format!("/{other}")).await;
+    assert!(!page.text().contains("Going by other builds"));
+    site.built().await;
+    let page = site.browse(&format!("/{other}")).await;
+    assert!(page.text().contains("Going by other builds it takes about"));
+}
+
+#[tokio::test]
+async fn a_failure_leads_to_what_would_work() {
+    for (code, about, link) in [
+        (
+            "needs_newer_go",
+            None,
+            "href=\"/example.org/m@v1.2.3/cmd/tool/linux-amd64-latest/\"",
+        ),
+        (
+            "module_path_mismatch",
+            Some("a.example/real"),
+            "href=\"/a.example/real\"",
+        ),
+        ("module_path_mismatch", Some("/etc/x"), "Try again"),
+    ] {
+        let site = Site::new().await;
+        let mut failure = crate::serve::testing::failure(FailureClass::CannotBuild, code);
+        failure.about = Some(Box::new(crate::build::About {
+            path: about.map(str::to_owned),
+            ..Default::default()
+        }));
+        let outcome = crate::serve::testing::Outcome::Fails(Box::new(failure));
+        site.bench.executor.set(&key(), outcome);
+        site.get(&format!("/{KEY}record")).await;
+        let page = site.browse(&format!("/{KEY}")).await;
+        assert!(page.text().contains(link), "{code}: {}", page.text());
+        assert!(
+            !page.text().contains("href=\"//"),
+            "{code}: {}",
+            page.text()
+        );
+    }
+}
