@@ -34,6 +34,10 @@ use crate::{
     witness::{self, Witness},
 };
 
+/// Free bytes of the disk without which no build begins: room for some binaries and for the log,
+/// whose appends must not be the first that fail.
+const ROOM_MIN: u64 = 256 << 20;
+
 /// How long a start waits for witnesses. Who is silent for longer is told of and asked again.
 const WITNESS_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -256,6 +260,7 @@ impl Serve {
         let config = ServeConfig {
             database,
             artifacts: artifacts.clone(),
+            room_min: ROOM_MIN,
             hosts: vec![self.name.clone(), "localhost".to_owned()],
             behind_tls,
             builds_max: ready.builds_max,

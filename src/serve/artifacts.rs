@@ -42,7 +42,10 @@ pub enum ArtifactError {
 
 /// The folder of all binaries; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Artifacts(Arc<PathBuf>);
+pub struct Artifacts {
+    folder: Arc<PathBuf>,
+    room_min: u64,
+}
 
 /// A file that a build writes to; removed when dropped.
 #[derive(Debug)]
@@ -67,20 +70,33 @@ pub struct Opened {
 }
 
 impl Artifacts {
-    /// Opens the folder, creates what is missing, empties what a crash left.
-    pub fn open(folder: &Path) -> Result<Self, ArtifactError> {
+    /// Opens the folder, creates what is missing, empties what a crash left. Builds begin only
+    /// while its file system has `room_min` free bytes.
+    pub fn open(folder: &Path, room_min: u64) -> Result<Self, ArtifactError> {
         let incoming = folder.join("incoming");
         fs::create_dir_all(&incoming).map_err(at(&incoming))?;
         for entry in fs::read_dir(&incoming).map_err(at(&incoming))? {
             let path = entry.map_err(at(&incoming))?.path();
             fs::remove_file(&path).map_err(at(&path))?;
         }
-        Ok(Self(Arc::new(folder.to_owned())))
+        Ok(Self {
+            folder: Arc::new(folder.to_owned()),
+            room_min,
+        })
+    }
+
+    /// Free bytes of the file system, when there are too few for another build: its binary and its
+    /// entry in the log are to fit, and the disk is not ours alone.
+    pub fn lacks_room(&self) -> Result<Option<u64>, ArtifactError> {
+        let stat = nix::sys::statvfs::statvfs(self.folder.as_path());
+        let stat = stat.map_err(|error| at(&self.folder)(error.into()))?;
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        Ok((free < self.room_min).then_some(free))
     }
 
     /// A new empty file for job `job`.
     pub fn stage(&self, job: u64) -> Result<(Staged, File), ArtifactError> {
-        let path = self.0.join("incoming").join(job.to_string());
+        let path = self.folder.join("incoming").join(job.to_string());
         // A file of the same job is that of an attempt which was ended; nobody reads it.
         let file = OpenOptions::new()
             .read(true)
@@ -134,7 +150,7 @@ impl Artifacts {
         let mut suffix = [0; 8];
         getrandom::fill(&mut suffix).map_err(|error| at(&path)(io::Error::other(error)))?;
         let staged = Staged {
-            path: self.0.join("incoming").join(hex(&suffix)),
+            path: self.folder.join("incoming").join(hex(&suffix)),
         };
         compress(&mut binary.file, &staged.path).map_err(at(&staged.path))?;
         install(&staged.path, &path)?;
@@ -143,7 +159,7 @@ impl Artifacts {
 
     fn path(&self, sha256: &[u8; 32]) -> PathBuf {
         let name = hex(sha256);
-        self.0.join(&name[..2]).join(name)
+        self.folder.join(&name[..2]).join(name)
     }
 }
 
@@ -229,7 +245,7 @@ mod tests {
     #[test]
     fn a_binary_gets_its_name_only_when_its_bytes_are_right() {
         let folder = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = Artifacts::open(folder.path(), 0).unwrap();
         let good = sha256(b"binary");
         let (staged, mut file) = artifacts.stage(1).unwrap();
         file.write_all(b"binarx").unwrap();
@@ -259,7 +275,7 @@ mod tests {
     #[test]
     fn the_compressed_form_is_made_once_and_holds_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = Artifacts::open(folder.path(), 0).unwrap();
         let bytes = vec![7_u8; 200_000];
         let (staged, mut file) = artifacts.stage(1).unwrap();
         file.write_all(&bytes).unwrap();
@@ -278,10 +294,10 @@ mod tests {
     #[test]
     fn what_a_crash_left_is_removed_at_start() {
         let folder = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(folder.path()).unwrap();
+        let artifacts = Artifacts::open(folder.path(), 0).unwrap();
         let (staged, file) = artifacts.stage(9).unwrap();
         std::mem::forget((staged, file));
-        drop(Artifacts::open(folder.path()).unwrap());
+        drop(Artifacts::open(folder.path(), 0).unwrap());
         assert_eq!(
             fs::read_dir(folder.path().join("incoming"))
                 .unwrap()

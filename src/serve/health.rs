@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::{
     answer::{self, NO_STORE},
     app::App,
-    ledger,
+    artifacts::ArtifactError,
+    ledger, words,
 };
 
 /// All that is known. A sentence each, without a full stop.
@@ -30,10 +31,27 @@ pub(super) struct Health {
 const QUARANTINE: &str = "stop the service, look at store/quarantine and fetch/quarantine below \
                           the data folder, remove what lies there, start again";
 
+/// For a disk that is nearly full.
+const ROOM: &str = "remove what else lies on the disk of the data folder, or make it larger; builds \
+                    begin again by themselves";
+
+fn room(lacks: Result<Option<u64>, ArtifactError>) -> Option<String> {
+    match lacks {
+        Ok(None) => None,
+        Ok(Some(free)) => {
+            let free = words::size(free);
+            Some(format!(
+                "the disk is nearly full, {free} are free: nothing is built"
+            ))
+        }
+        Err(error) => Some(format!("the disk cannot be looked at: {error}")),
+    }
+}
+
 pub(super) async fn of(app: &App) -> Health {
     let mismatches = app.catalogue.mismatches().await;
     let disagreements = app.catalogue.disagreements().await;
-    let alarms = app.executor.alarms();
+    let lacks = app.artifacts.lacks_room();
     let (live, log, mut remedy) = match (app.ledger.health(), &mismatches) {
         (_, Err(_)) => (false, "database: cannot be read".to_owned(), None),
         (ledger::Health::Live, Ok(_)) => (true, "log: live".to_owned(), None),
@@ -41,6 +59,11 @@ pub(super) async fn of(app: &App) -> Health {
             (false, format!("log: fenced: {why}"), Some(remedy))
         }
     };
+    let mut alarms = app.executor.alarms();
+    if let Some(said) = room(lacks) {
+        alarms.push(said);
+        remedy.get_or_insert_with(|| ROOM.to_owned());
+    }
     if !alarms.is_empty() {
         remedy.get_or_insert_with(|| QUARANTINE.to_owned());
     }

@@ -82,6 +82,8 @@ pub struct ServeConfig {
     pub database: PathBuf,
     /// Folder of the binaries.
     pub artifacts: PathBuf,
+    /// Free bytes of their file system without which no build begins; reading goes on.
+    pub room_min: u64,
     /// Names under which the service answers, without ports; loopback literals always work.
     pub hosts: Vec<String>,
     /// Whether visitors come through TLS, ended in front of us; decides the links that are shown.
@@ -184,7 +186,7 @@ async fn open(
     stopping: watch::Receiver<bool>,
 ) -> Result<App, ServeError> {
     let catalogue = Catalogue::open(&config.database)?;
-    let artifacts = Artifacts::open(&config.artifacts)?;
+    let artifacts = Artifacts::open(&config.artifacts, config.room_min)?;
     let metrics = Arc::new(Metrics::default());
     let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     artifacts::ArtifactError,
@@ -60,6 +60,12 @@ async fn kept(inner: &Inner, job: &Job) -> Option<Own> {
 
 /// Builds, and makes the binary durable.
 async fn build(inner: &Inner, job: &Job) -> Result<Built, FailureRow> {
+    let lacks = inner.parts.artifacts.lacks_room();
+    if let Some(free) = lacks.map_err(|cause| store_failure(inner, job, &cause))? {
+        warn!(job.id, "job {}: no room: {free} bytes are free", job.id);
+        let sentence = "the disk of the service is nearly full: nothing is built".to_owned();
+        return Err(inner.failed(FailureClass::Busy, "no_room", sentence));
+    }
     let staged = inner.parts.artifacts.stage(job.id);
     let (staged, file) = staged.map_err(|cause| store_failure(inner, job, &cause))?;
     let (to, mut from) = mpsc::channel(PROGRESS_MAX);

@@ -41,7 +41,7 @@ async fn a_build_is_stored_logged_and_answered() {
         (record.sum, record.size, row.log_index),
         (row.sum(), row.size, 1)
     );
-    let artifacts = Artifacts::open(&bench.folder.path().join("artifacts")).unwrap();
+    let artifacts = Artifacts::open(&bench.folder.path().join("artifacts"), 0).unwrap();
     assert_eq!(
         artifacts.binary(&row.sha256).unwrap().unwrap().bytes,
         row.size

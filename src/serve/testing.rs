@@ -257,6 +257,7 @@ pub(crate) struct Bench {
     pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: String,
+    pub(crate) room_min: u64,
     pub(crate) quorum: Arc<Quorum>,
 }
 
@@ -272,6 +273,7 @@ impl Bench {
             catalogue,
             metrics: Arc::default(),
             policy: "ab".repeat(32),
+            room_min: 0,
             quorum: Arc::new(Quorum::nobody()),
             folder,
         }
@@ -280,7 +282,8 @@ impl Bench {
     pub(crate) async fn queue(&self, builds_max: usize) -> Queue {
         let parts = Parts {
             catalogue: self.catalogue.clone(),
-            artifacts: Artifacts::open(&self.folder.path().join("artifacts")).unwrap(),
+            artifacts: Artifacts::open(&self.folder.path().join("artifacts"), self.room_min)
+                .unwrap(),
             executor: Arc::clone(&self.executor) as _,
             ledger: Arc::clone(&self.ledger) as _,
             clock: Arc::clone(&self.clock) as _,

@@ -179,3 +179,36 @@ async fn a_failure_leads_to_what_would_work() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_stops_builds_and_no_reader() {
+    let mut bench = Bench::new();
+    let ledger: Arc<dyn Ledger> = Arc::clone(&bench.ledger) as _;
+    let built = {
+        let queue = bench.queue(1).await;
+        drop(queue.wait(&key(), false).await.unwrap());
+        queue
+    };
+    built.stop();
+    bench.room_min = u64::MAX;
+    let site = Site::with(bench, ledger).await;
+    assert_eq!(
+        site.get(&format!("/{KEY}record")).await.status,
+        StatusCode::OK
+    );
+    let other = KEY.replace("linux", "freebsd");
+    let refused = site.get(&format!("/{other}record")).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        refused.text().starts_with("no_room: "),
+        "{}",
+        refused.text()
+    );
+    assert_ne!(refused.header("retry-after"), "");
+    let health = site.get("/healthz").await;
+    assert_eq!(health.status, StatusCode::SERVICE_UNAVAILABLE);
+    for part in ["alarm: the disk is nearly full", "remedy: remove what else"] {
+        assert!(health.text().contains(part), "{}", health.text());
+    }
+    assert_eq!(site.started(), 1);
+}

@@ -82,6 +82,7 @@ impl Site {
         let config = ServeConfig {
             database: bench.folder.path().join("hotcell.db"),
             artifacts: bench.folder.path().join("artifacts"),
+            room_min: bench.room_min,
             hosts: vec!["localhost".to_owned(), "build.example.org".to_owned()],
             behind_tls: false,
             builds_max: 1,
