@@ -32,8 +32,8 @@ const QUARANTINE: &str = "stop the service, look at store/quarantine and fetch/q
                           the data folder, remove what lies there, start again";
 
 /// For a disk that is nearly full.
-const ROOM: &str = "remove what else lies on the disk of the data folder, or make it larger; builds \
-                    begin again by themselves";
+const ROOM: &str = "remove what else lies on the disk of the data folder, or make it larger; \
+                    builds begin again by themselves";
 
 fn room(lacks: Result<Option<u64>, ArtifactError>) -> Option<String> {
     match lacks {
