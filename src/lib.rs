@@ -37,10 +37,11 @@
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
 //! | `sign` | always, for `serve` | the keys of log and witness, its own last head, the heads of others that it cosigned; own user | `serve`: size, root and a consistency proof; signed heads of other logs |
+//! | `config` | with `serve --config` | the folder of the configuration file, to read; the person who started it | `serve`: a byte that asks |
 //! | the cell's init | one per cell | nothing after exec | nobody |
 //!
 //! What each of them may do beyond that is data, with a reason for each rule: `policies/build.toml`
-//! for cells, `policies/roles.toml` for `serve`, `fetch`, `sign` and `relay`
+//! for cells, `policies/roles.toml` for `serve`, `fetch`, `sign`, `relay` (and `config`)
 //! ([`hotcell_sandbox::privilege::confine`]: Landlock, a list of system calls, no capability; read
 //! back from the kernel). `hotcell build` itself is a person's program and keeps a person's power.
 //! Either `serve` starts the roles, or a service manager does, one unit each ([`roles::connect`],

@@ -11,6 +11,7 @@
 //! | `serve` – `supervise` | [`hotcell_sandbox::wire`] | 64 KiB | 4 |
 //! | `serve` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
 //! | `serve` – `sign` | [`crate::log::sign`] | 64 KiB; a statement, in parts, 12 MiB | none is used |
+//! | `serve` – `config` | a question and the text of the configuration | 64 KiB | none is used |
 //! | `relay` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
 //! | `relay` – `serve` | [`crate::relay::wire`] | 64 KiB | 4 |
 //! | `supervise` – the cell's init | bytes and texts, before exec only | 64 KiB | 4 |
@@ -19,6 +20,7 @@
 
 mod folders;
 mod given;
+mod reread;
 mod socket;
 
 use std::{
@@ -40,6 +42,7 @@ use hotcell_sandbox::{
 use serde::{Deserialize, Serialize};
 
 pub use folders::{enter_own_mounts, prepare, prepare_own};
+pub use reread::{CONFIG_BYTES_MAX, Text, read_config, start_config};
 pub use socket::{Line, SocketError, connect_to};
 
 use given::Given;
@@ -248,6 +251,7 @@ pub fn run(role: Option<&str>, arguments: &[String]) -> ExitCode {
         Some("supervise") => supervise(&given),
         Some("fetch") => fetch(&given),
         Some("sign") => sign(&given),
+        Some("config") => reread::run(&given),
         Some("relay") => relay(),
         _ => Err("roles are started by hotcell itself, or by a service manager".into()),
     });

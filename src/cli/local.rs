@@ -186,7 +186,7 @@ pub(super) fn fetch_start(network: &Network) -> Result<FetchStart, Stop> {
     let given = Given {
         flag: network.goproxy.as_deref(),
         environment: environment.as_deref(),
-        configuration: None,
+        configuration: network.configuration.as_deref(),
         goroot: goroot.as_deref(),
         path: path.as_deref(),
     };

@@ -7,6 +7,7 @@ mod against;
 mod build;
 mod cell;
 mod check;
+mod config;
 mod cosign;
 mod disk;
 mod doctor;
@@ -57,12 +58,15 @@ struct Network {
     /// Verifier key of another checksum database than the public one (`name+hash+key`)
     #[arg(long, global = true, value_name = "KEY")]
     sumdb: Option<String>,
+    /// Module proxies by the configuration file, after the environment.
+    #[arg(skip)]
+    configuration: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the build service: web pages, queue, cells, log
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Build one program in a cell on this machine, without a server
     Build(build::Build),
     /// Build one program and write its lock file: every hash that went into it
@@ -83,6 +87,9 @@ enum Command {
     /// Go SDKs of this machine's cells
     #[command(subcommand)]
     Toolchain(toolchain::Toolchain),
+    Config(config::Config),
+    #[command(name = "testconfig")]
+    TestConfig(config::TestConfig),
 }
 
 /// What to build for.
@@ -196,6 +203,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.run(&cli.network),
         Command::Selftest(command) => command.run(&cli.network),
         Command::Toolchain(command) => command.run(&cli.network),
+        Command::Config(command) => command.run(),
+        Command::TestConfig(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! `hotcell serve`: starts the roles, gives up power, opens the log, serves.
 
+mod checks;
+
 use std::{
     fs::File,
     net::{SocketAddr, TcpListener},
@@ -9,28 +11,28 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::RangedU64ValueParser};
 use hotcell_sandbox::{
     channel::Channel,
     privilege::{self, Role},
-    wire::NotInForce,
 };
 
 use super::{
     Network, Stop,
+    config::{self, Live, Reading, Words},
     cosign::{self, parse_log},
     disk, host, local, print,
     quorum::{self, Verification},
     say,
-    signer::{SignDir, check_name},
+    signer::SignDir,
     watch::{self, Signals, Watch},
 };
 use crate::{
     build::{Engine, EnginePolicy, budget},
     log::{Log, LogConfig, sign::SignStart},
     roles::{self, Roles, SERVE_ID},
-    serve::{self, ServeConfig},
-    tlog::{VerifierKey, witness::WITNESSES_MAX},
+    serve::{self, ServeConfig, Told},
+    tlog::VerifierKey,
     witness::{self, Witness},
 };
 
@@ -43,6 +45,9 @@ const WITNESS_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
+    /// Configuration file; `hotcell config` prints one. Options count instead of its keys
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where everything lies but the signing keys
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
@@ -58,10 +63,14 @@ pub(super) struct Serve {
     #[arg(long, default_value = "localhost")]
     name: String,
     /// Builds at a time [default: one for each 4 GiB of memory, at most one for each processor]
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000)
+    )]
     max_builds: Option<usize>,
     /// Disk space for SDKs, caches and binaries in GiB [default: a fifth of the disk]
-    #[arg(long, value_name = "GIB")]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     disk: Option<u64>,
     /// A witness of the log, who remembers its heads: its key and its address, as
     /// `NAME+ID+KEY https://…`; may be given again
@@ -73,6 +82,8 @@ pub(super) struct Serve {
     witness_log: Vec<VerifierKey>,
     #[command(flatten)]
     verification: Verification,
+    #[command(flatten)]
+    words: Words,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -95,14 +106,25 @@ struct Ready {
     public: TcpListener,
     admin: TcpListener,
     builds_max: usize,
+    reading: Option<Reading>,
 }
 
 impl Serve {
     pub(super) fn run(self, network: &Network) -> Result<(), Stop> {
+        match &self.config {
+            None => self.start(network, None),
+            Some(file) => {
+                let (merged, network, live) = config::with_file(file)?;
+                merged.start(&network, Some(live))
+            }
+        }
+    }
+
+    fn start(self, network: &Network, live: Option<Live>) -> Result<(), Stop> {
         trace();
-        check_name(&self.name)?;
-        check_witnesses(&self.witness)?;
-        self.verification.check()?;
+        if let Some((_, stop)) = self.wrong(network).into_iter().next() {
+            return Err(stop);
+        }
         let chosen = match &self.policies {
             Some(folder) => local::choose_folder(folder)?,
             None => local::choose_policy(None)?,
@@ -114,7 +136,9 @@ impl Serve {
         // Before any thread exists, and while there is power to give away and a /proc to read.
         let builds_max = self.max_builds.unwrap_or_else(host::builds_max).max(1);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let (roles, sign) = self.start_roles(network, &chosen)?;
+        let (mut roles, sign) = self.start_roles(network, &chosen)?;
+        let reading = live.map(|live| live.start(&mut roles.children));
+        let reading = reading.transpose()?;
         let data = self.give_up().map_err(|error| failed(&*error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -142,6 +166,7 @@ impl Serve {
             public,
             admin,
             builds_max,
+            reading,
         };
         let result = runtime.block_on(async {
             let engine = local::connect(supervise, fetch, chosen.policy.clone()).await?;
@@ -203,37 +228,6 @@ impl Serve {
         client
     }
 
-    /// A weaker cell is served to others only when somebody has accepted each weakness by name.
-    fn check_weaknesses(&self, missing: &[NotInForce]) -> Result<(), Stop> {
-        if self.require_limits
-            && let Some(limit) = missing.iter().find(|m| m.is_limit())
-        {
-            let text = format!("{} is not in force: {}", limit.what, limit.why);
-            return Err(Stop::new(Stop::FAILED, text)
-                .hint("use a host with cgroup v2 controllers, or drop --require-limits"));
-        }
-        let others = [self.listen, self.admin]
-            .into_iter()
-            .find(|address| !address.ip().is_loopback());
-        let refused: Vec<&NotInForce> = missing
-            .iter()
-            .filter(|m| !self.accept_weaker.contains(&m.what))
-            .collect();
-        let (Some(address), Some(weak)) = (others, refused.first()) else {
-            return Ok(());
-        };
-        let text = format!(
-            "refusing to listen on {address}: `{}` is not in force: {}",
-            weak.what, weak.why
-        );
-        let accepted: Vec<String> = refused
-            .iter()
-            .map(|m| format!("--accept-weaker '{}'", m.what))
-            .collect();
-        let hint = format!("listen on 127.0.0.1, or {}", accepted.join(" "));
-        Err(Stop::new(Stop::FAILED, text).hint(hint))
-    }
-
     async fn serve(
         &self,
         engine: Engine,
@@ -266,6 +260,7 @@ impl Serve {
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine, &log),
+            told: hear(self.words.told(), ready.reading, &mut signals),
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,
@@ -314,6 +309,20 @@ impl Serve {
     }
 }
 
+/// What the operator says; from now on SIGHUP has the file read again, when there is one.
+fn hear(
+    said: Told,
+    reading: Option<Reading>,
+    signals: &mut Signals,
+) -> tokio::sync::watch::Receiver<Told> {
+    let (tell, told) = tokio::sync::watch::channel(said);
+    if let Some(reading) = reading {
+        // It ends with the runtime, and the role with it.
+        drop(tokio::spawn(reading.run(signals.leave_hangup(), tell)));
+    }
+    told
+}
+
 /// What the home page and health say of this instance.
 fn notes(engine: &Engine, log: &Log) -> Vec<String> {
     let weak = engine.not_in_force().iter();
@@ -323,18 +332,6 @@ fn notes(engine: &Engine, log: &Log) -> Vec<String> {
         format!("log: it follows {old}, which has ended at {size} records")
     });
     follows.into_iter().chain(weak).collect()
-}
-
-/// Few, and none twice: two lines of one key say no more than one.
-fn check_witnesses(witnesses: &[Witness]) -> Result<(), Stop> {
-    let mut keys: Vec<String> = witnesses.iter().map(|one| one.key.to_string()).collect();
-    keys.sort();
-    keys.dedup();
-    if keys.len() == witnesses.len() && keys.len() <= WITNESSES_MAX {
-        return Ok(());
-    }
-    let text = format!("--witness takes {WITNESSES_MAX} witnesses at most, each of them once");
-    Err(Stop::new(Stop::USAGE, text))
 }
 
 fn parse_witness(text: &str) -> Result<Witness, String> {
@@ -353,107 +350,4 @@ fn trace() {
         builder.json().init();
     }
     say(format_args!("hotcell {}", env!("CARGO_PKG_VERSION")));
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        serve: Serve,
-    }
-
-    fn missing(names: &[&str]) -> Vec<NotInForce> {
-        let one = |name: &&str| NotInForce {
-            what: (*name).to_owned(),
-            why: "of this host".to_owned(),
-        };
-        names.iter().map(one).collect()
-    }
-
-    fn check(arguments: &[&str], names: &[&str]) -> Result<(), Stop> {
-        let line = Line::parse_from([&["serve"], arguments].concat());
-        line.serve.check_weaknesses(&missing(names))
-    }
-
-    #[test]
-    fn others_are_served_only_when_each_weakness_is_accepted_by_its_name() {
-        let weak = ["separate user", "memory limit"];
-        let others = ["--listen", "192.0.2.1:80"];
-        check(&[], &weak).unwrap();
-        check(&others, &[]).unwrap();
-        for accepted in [
-            &[][..],
-            &["--accept-weaker", "memory limit"],
-            &["--accept-weaker", "separate user"],
-            &["--accept-weaker", "memory"],
-            &["--accept-weaker", "separate user,memory limit"],
-        ] {
-            let refused = check(&[&others, accepted].concat(), &weak).unwrap_err();
-            assert_eq!(refused.code, Stop::FAILED, "{accepted:?}");
-        }
-        let both = ["--accept-weaker", weak[0], "--accept-weaker", weak[1]];
-        check(&[&others[..], &both].concat(), &weak).unwrap();
-        check(
-            &[&others[..], &both].concat(),
-            &["separate user", "new defence"],
-        )
-        .unwrap_err();
-        let refused = check(&others, &weak).unwrap_err();
-        let hint = refused.hint.unwrap();
-        for name in weak {
-            assert!(
-                hint.contains(&format!("--accept-weaker '{name}'")),
-                "{hint}"
-            );
-        }
-    }
-
-    #[test]
-    fn all_addresses_count_and_the_operators_too() {
-        for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
-            for option in ["--listen", "--admin"] {
-                check(&[option, address], &["memory limit"]).unwrap_err();
-            }
-        }
-        check(
-            &["--listen", "[::1]:1", "--admin", "127.9.9.9:1"],
-            &["memory limit"],
-        )
-        .unwrap();
-    }
-
-    #[test]
-    fn a_witness_is_named_once_and_there_are_few() {
-        let witness = |seed| {
-            let signer = crate::tlog::WitnessSigner::from_seed("w.example/1", &[seed; 32]).unwrap();
-            let text = format!("{} https://w.example/", signer.public());
-            Line::parse_from(["serve", "--witness", &text])
-                .serve
-                .witness
-        };
-        let many = |count| (0..count).flat_map(witness).collect::<Vec<_>>();
-        let most = u8::try_from(WITNESSES_MAX).unwrap();
-        check_witnesses(&[]).unwrap();
-        check_witnesses(&many(most)).unwrap();
-        assert_eq!(
-            check_witnesses(&many(most + 1)).unwrap_err().code,
-            Stop::USAGE
-        );
-        let twice = [witness(1), witness(1)].concat();
-        assert_eq!(check_witnesses(&twice).unwrap_err().code, Stop::USAGE);
-        let line = ["serve", "--witness", "nobody"];
-        assert!(Line::try_parse_from(line).is_err());
-    }
-
-    #[test]
-    fn required_limits_are_required_on_loopback_too() {
-        check(&["--require-limits"], &["separate user"]).unwrap();
-        let accepted = ["--require-limits", "--accept-weaker", "memory limit"];
-        check(&accepted, &["memory limit"]).unwrap_err();
-    }
 }

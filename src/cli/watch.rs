@@ -88,6 +88,8 @@ impl Watch {
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Ends the service as long as nothing else is to be done then.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -96,14 +98,28 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: Some(signal(SignalKind::hangup())?),
         })
+    }
+
+    /// Leaves SIGHUP to somebody who reads the configuration again then.
+    pub(super) fn leave_hangup(&mut self) -> Signal {
+        self.hangup.take().expect("it is left once")
     }
 
     /// Waits until one of them has come, since they were taken over.
     pub(super) async fn wait(&mut self) {
+        let hangup = &mut self.hangup;
+        let hung_up = async move {
+            match hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = hung_up => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    answer::Refusal, api::observations::Observed, artifacts::Artifacts, catalogue::Catalogue,
+    Told, answer::Refusal, api::observations::Observed, artifacts::Artifacts, catalogue::Catalogue,
     clock::Clock, cosign::Cosigning, ledger::Ledger, metrics::Metrics, queue::Queue,
 };
 use crate::{
@@ -39,8 +39,10 @@ pub(super) struct App {
     pub(super) hosts: Vec<String>,
     /// Visitors come through TLS that ends in front of us.
     pub(super) behind_tls: bool,
-    /// What the operator, and the start, have to say on the home page.
+    /// What the start has to say on the home page.
     pub(super) fixed_notes: Vec<String>,
+    /// What the operator has to say as of now.
+    pub(super) told: watch::Receiver<Told>,
     /// How it stands with the witnesses of the log.
     pub(super) witnesses: Arc<Board>,
     /// The witness of other logs, if this instance is one.
@@ -79,9 +81,11 @@ impl Default for Limits {
 impl App {
     /// What is to be said on the home page and by health, as of now.
     pub(super) fn notes(&self) -> Vec<String> {
+        let told = self.told.borrow().notes.clone();
         let fixed = self.fixed_notes.iter().cloned();
         let cosigning = self.cosigning.iter().flat_map(|witness| witness.notes());
-        fixed
+        told.into_iter()
+            .chain(fixed)
             .chain(self.witnesses.notes())
             .chain(cosigning)
             .chain(self.verifiers.notes())

@@ -92,15 +92,26 @@ pub struct ServeConfig {
     pub builds_max: usize,
     /// SHA-256 of the build policy, hex; failures under another are forgotten.
     pub policy_sha256: String,
-    /// What the operator and the start have to say: weaknesses that were accepted. Shown on the
-    /// home page and by `/healthz`, before what protects from a rollback.
+    /// What the start has to say: weaknesses that were accepted. Shown on the home page and by
+    /// `/healthz`, before what protects from a rollback.
     pub notes: Vec<String>,
+    /// What the operator says today; shown before the notes.
+    pub told: watch::Receiver<Told>,
     /// How it stands with the witnesses of the log.
     pub witnesses: Arc<Board>,
     /// The witness of other logs, if this instance is one.
     pub cosigning: Option<Arc<Cosigning>>,
     /// Who must have the same bits before a build is published.
     pub quorum: Arc<Quorum>,
+}
+
+/// What the operator says to visitors. It may change while the service runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// A sentence each, for the home page, the page of the instance and `/healthz`.
+    pub notes: Vec<String>,
+    /// How the operator is reached, for the page of the instance.
+    pub contact: Option<String>,
 }
 
 /// The sockets, open and bound; the caller says their addresses.
@@ -212,6 +223,7 @@ async fn open(
         hosts: config.hosts,
         behind_tls: config.behind_tls,
         fixed_notes: config.notes,
+        told: config.told,
         witnesses: config.witnesses,
         cosigning: config.cosigning,
         verifiers,

@@ -179,8 +179,14 @@ fn roles_of_a_service_manager_serve_one_service_and_end_with_it() {
     let (sockets, mut children) = activate_all(folder.path());
     let place = Place::new(folder.path(), fake::shared());
     let option = sockets.to_str().expect("paths of tests are UTF-8");
-    let mut service = place.serve(&["--roles", option]);
+    let file = folder.path().join("hotcell.toml");
+    fs::write(&file, format!("roles = '{option}'\nnotes = ['by units']\n")).expect("it is ours");
+    let file = file.to_str().expect("paths of tests are UTF-8");
+    let mut service = place.serve(&["--roles", option, "--config", file]);
     service.builds("ex.example/hello");
+    let home = http::get(&format!("{}/", service.url())).text();
+    assert!(home.contains("by units"), "{home}");
+    assert_eq!(service.role("config").len(), 1, "this one is its child");
     for (name, child) in ["fetch", "sign"].iter().zip(&children[1..]) {
         let number = if *name == "fetch" { 1 } else { 2 };
         assert_confined(name, &host::status(child.id()), id(number));

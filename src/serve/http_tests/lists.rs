@@ -122,6 +122,30 @@ async fn the_instance_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn what_the_operator_says_is_shown_and_may_change() {
+    let site = Site::new().await;
+    assert!(!site.browse("/-/instance").await.text().contains("Contact"));
+    let told = Told {
+        notes: vec!["moves on <b>Friday</b>".to_owned()],
+        contact: Some("abuse@build.example".to_owned()),
+    };
+    site.tell.send_replace(told);
+    for path in ["/", "/-/instance"] {
+        let page = site.browse(path).await;
+        let text = page.text();
+        assert!(
+            text.contains("moves on &#60;b&#62;Friday"),
+            "{path}: {text}"
+        );
+        let shown = text.contains("abuse@build.example");
+        assert_eq!(shown, path == "/-/instance", "{text}");
+    }
+    assert!(site.get("/healthz").await.text().contains("note: moves on"));
+    site.tell.send_replace(Told::default());
+    assert!(!site.browse("/").await.text().contains("Friday"));
+}
+
+#[tokio::test]
 async fn packages_of_an_older_database_are_found() {
     let site = Site::new().await;
     let result = site.built().await;

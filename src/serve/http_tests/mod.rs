@@ -14,7 +14,7 @@ use tokio::{
 use tower::ServiceExt as _;
 
 use super::{
-    ServeConfig,
+    ServeConfig, Told,
     app::App,
     cosign::Cosigning,
     ledger::{Health, Ledger},
@@ -43,6 +43,7 @@ struct Site {
     app: Arc<App>,
     router: Router,
     stop: watch::Sender<bool>,
+    tell: watch::Sender<Told>,
 }
 
 struct Answer {
@@ -79,6 +80,7 @@ impl Site {
         ledger: Arc<dyn Ledger>,
         cosigning: Option<Arc<Cosigning>>,
     ) -> Self {
+        let (tell, told) = watch::channel(Told::default());
         let config = ServeConfig {
             database: bench.folder.path().join("hotcell.db"),
             artifacts: bench.folder.path().join("artifacts"),
@@ -88,6 +90,7 @@ impl Site {
             builds_max: 1,
             policy_sha256: bench.policy.clone(),
             notes: Vec::new(),
+            told,
             witnesses: Arc::default(),
             cosigning,
             quorum: Arc::clone(&bench.quorum),
@@ -104,6 +107,7 @@ impl Site {
             router: router::public(Arc::clone(&app)),
             app,
             stop,
+            tell,
         }
     }
 

@@ -31,6 +31,7 @@ struct InstancePage {
     mismatches: u64,
     disagreements: u64,
     notes: Vec<String>,
+    contact: Option<String>,
 }
 
 /// `GET /-/instance`
@@ -54,6 +55,7 @@ pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Respon
         mismatches: mismatches.map_err(|cause| Refusal::internal(&cause))?,
         disagreements: disagreements.map_err(|cause| Refusal::internal(&cause))?,
         notes: app.notes(),
+        contact: app.told.borrow().contact.clone(),
     };
     Ok(answer::cached(answer::page(&page), NO_STORE))
 }
