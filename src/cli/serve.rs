@@ -31,7 +31,7 @@ use crate::{
     build::{Engine, EnginePolicy, budget},
     log::{Log, LogConfig, sign::SignStart},
     roles::{self, Roles, SERVE_ID},
-    serve::{self, ServeConfig, Told},
+    serve::{self, ServeConfig, Told, limits::blocks::Cidr},
     tlog::VerifierKey,
     witness::{self, Witness},
 };
@@ -84,6 +84,10 @@ pub(super) struct Serve {
     verification: Verification,
     #[command(flatten)]
     words: Words,
+    /// Addresses of a reverse proxy in front of the service, whose `X-Forwarded-For` is believed:
+    /// limits then count for visitors, not for the proxy; may be given again
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<Cidr>,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -264,6 +268,7 @@ impl Serve {
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,
+            trusted_proxies: self.trusted_proxy.clone(),
         };
         let key = log.verifier_key().to_string();
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;

@@ -6,7 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     Told, answer::Refusal, api::observations::Observed, artifacts::Artifacts, catalogue::Catalogue,
-    clock::Clock, cosign::Cosigning, ledger::Ledger, metrics::Metrics, queue::Queue,
+    clock::Clock, cosign::Cosigning, ledger::Ledger, limits::blocks::Cidr, metrics::Metrics,
+    queue::Queue,
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
@@ -54,6 +55,8 @@ pub(super) struct App {
     pub(super) builds_max: usize,
     /// SHA-256 of the build policy, hex.
     pub(super) policy_sha256: String,
+    /// Who is believed when it says for whom it asks.
+    pub(super) trusted_proxies: Vec<Cidr>,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,

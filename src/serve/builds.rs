@@ -6,6 +6,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode, Uri,
@@ -21,6 +22,7 @@ use super::{
     build_pages::{BuildPage, FailurePage, Head, ResultPage, RetryPage},
     catalogue::{FailureRow, ResultRow},
     events, guard, home,
+    limits::blocks::Visitor,
     queue::Standing,
     words,
 };
@@ -48,16 +50,14 @@ const RESERVED: [&str; 10] = [
 /// All paths that no route of their own has.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let (head, _) = request.into_parts();
     let path = parse(&head.uri)?;
     match head.method {
         Method::GET | Method::HEAD => get(&app, &head.uri, &head.headers, path).await,
-        Method::POST => {
-            let client = head.extensions.get::<guard::Client>().copied();
-            post(&app, &head.headers, client, path).await
-        }
+        Method::POST => post(&app, &head.headers, visitor, path).await,
         _ => Ok(not_allowed("GET, HEAD, POST")),
     }
 }
@@ -130,7 +130,7 @@ async fn get(
 async fn post(
     app: &App,
     headers: &HeaderMap,
-    client: Option<guard::Client>,
+    visitor: Visitor,
     path: Path,
 ) -> Result<Response, Refusal> {
     let Path::Build {
@@ -142,16 +142,13 @@ async fn post(
     };
     guard::check_same_origin(app, headers)?;
     let key = app.concrete(&build).await?;
-    if page == Page::Retry {
-        let client = client.map_or_else(|| "unknown".to_owned(), |client| client.to_string());
-        if !app.queue.retry(&key, client).await? {
-            return Err(Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "retried_already",
-                "this was tried again less than an hour ago",
-                "wait for an hour; the same inputs mostly fail in the same way",
-            ));
-        }
+    if page == Page::Retry && !app.queue.retry(&key, visitor.client.to_string()).await? {
+        return Err(Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "retried_already",
+            "this was tried again less than an hour ago",
+            "wait for an hour; the same inputs mostly fail in the same way",
+        ));
     }
     app.queue.ask(&key, false).await?;
     Ok(answer::redirect(

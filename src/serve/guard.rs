@@ -5,7 +5,7 @@
 //! a page of ours. Also sets the headers that every answer has, and counts answers.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -19,7 +19,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{answer, answer::Refusal, app::App};
+use super::{
+    answer,
+    answer::Refusal,
+    app::App,
+    limits::blocks::{Peer, Visitor},
+};
 
 /// Pages load nothing but our own style sheet, script and event stream.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -43,31 +48,17 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
-/// Address block of a client, for limits: an IPv4 address or an IPv6 /64, which one line has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client(IpAddr);
-
-impl Client {
-    /// The block of an address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(
-                v6.to_bits() & !u128::from(u64::MAX),
-            ))),
-            v4 => Self(v4),
-        }
-    }
-}
-
-impl std::fmt::Display for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Checks the host, lets the handler work, completes its answer.
-pub(super) async fn stand(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Checks the host, says who asks, lets the handler work, completes its answer.
+pub(super) async fn stand(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    // Every connection has a peer; without one nobody is taken for the operator.
+    let peer = request.extensions().get::<Peer>().copied();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
+    let visitor = Visitor::of(peer, request.headers(), &app.trusted_proxies);
+    request.extensions_mut().insert(visitor);
     let accept = match answer::Accept::of(request.headers()) {
         answer::Accept::Text if request.uri().path().starts_with("/api/") => answer::Accept::Json,
         accept => accept,
@@ -259,17 +250,6 @@ mod tests {
             pairs.extend(site.map(|site| ("sec-fetch-site", site)));
             pairs.extend(origin.map(|origin| ("origin", origin)));
             assert_eq!(may_start(&headers(&pairs)), may, "{pairs:?}");
-        }
-    }
-
-    #[test]
-    fn a_client_is_an_address_or_a_64_bit_block() {
-        for (address, client) in [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ] {
-            assert_eq!(Client::of(address.parse().unwrap()).to_string(), client);
         }
     }
 }

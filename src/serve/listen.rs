@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{guard::Client, metrics::Metrics};
+use super::{limits::blocks::Peer, metrics::Metrics};
 
 /// Connections at a time; each costs a descriptor and a few buffers.
 const CONNECTIONS_MAX: usize = 8_192;
@@ -110,7 +110,7 @@ pub(super) fn serve_one<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = router.clone().layer(Extension(Client::of(peer.ip())));
+    let router = router.clone().layer(Extension(Peer(peer.ip())));
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()

@@ -23,6 +23,7 @@ use self::{
     clock::{Clock, SystemClock},
     cosign::Cosigning,
     ledger::Ledger,
+    limits::blocks::Cidr,
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
 };
@@ -46,6 +47,7 @@ mod home;
 mod job;
 mod kept;
 pub mod ledger;
+pub mod limits;
 mod line;
 mod listen;
 mod lists;
@@ -103,6 +105,8 @@ pub struct ServeConfig {
     pub cosigning: Option<Arc<Cosigning>>,
     /// Who must have the same bits before a build is published.
     pub quorum: Arc<Quorum>,
+    /// Who is believed when it says in `X-Forwarded-For` for whom it asks; nobody by default.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// What the operator says to visitors. It may change while the service runs.
@@ -230,6 +234,7 @@ async fn open(
         observed: Observed::default(),
         builds_max: config.builds_max,
         policy_sha256: config.policy_sha256,
+        trusted_proxies: config.trusted_proxies,
         stopping,
         limits: Limits::default(),
     })

@@ -18,6 +18,7 @@ use super::{
     app::App,
     cosign::Cosigning,
     ledger::{Health, Ledger},
+    limits::blocks::Peer,
     listen, open, router,
     testing::{Bench, KEY, fails, key},
 };
@@ -29,6 +30,7 @@ use crate::{
 mod api;
 mod cosign;
 mod door;
+mod limits;
 mod lists;
 mod log_paths;
 mod observations;
@@ -94,6 +96,7 @@ impl Site {
             witnesses: Arc::default(),
             cosigning,
             quorum: Arc::clone(&bench.quorum),
+            trusted_proxies: vec!["127.0.0.9".parse().unwrap()],
         };
         let (stop, stopped) = watch::channel(false);
         let executor = Arc::clone(&bench.executor);
@@ -112,6 +115,12 @@ impl Site {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_from([127, 0, 0, 1], request).await
+    }
+
+    /// Sends it over a connection from `peer`; 127.0.0.9 is a trusted proxy.
+    async fn send_from(&self, peer: [u8; 4], mut request: Request<Body>) -> Answer {
+        request.extensions_mut().insert(Peer(peer.into()));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = to_bytes(body, 10_000_000).await.unwrap().to_vec();
