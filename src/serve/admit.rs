@@ -11,6 +11,7 @@ use super::{
     catalogue::FailureRow,
     job::{Job, Own, Purpose, Standing},
     ledger::Health,
+    limits::Asker,
     queue::{Queue, QueueError},
 };
 use crate::spec::BuildKey;
@@ -34,11 +35,16 @@ pub enum Observing {
 impl Queue {
     /// Where `key` stands after it was asked for: what is unknown becomes a job. A result whose
     /// binary is gone becomes one too when `binary` is wanted.
-    pub async fn ask(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
+    pub async fn ask(
+        &self,
+        key: &BuildKey,
+        binary: bool,
+        asker: Asker,
+    ) -> Result<Standing, QueueError> {
         loop {
             let standing = self.standing(key).await?;
             if let Standing::Underway(job) = &standing {
-                match self.join(job).await? {
+                match self.join(job, asker).await? {
                     true => return Ok(standing),
                     false => {
                         job.ended().await;
@@ -59,13 +65,13 @@ impl Queue {
                 return Ok(standing);
             }
             self.check_log()?;
-            return Ok(Standing::Underway(self.add(key, true).await?));
+            return Ok(Standing::Underway(self.add(key, true, asker).await?));
         }
     }
 
     /// Our observation of `key`, for another instance: what is unknown becomes a job that publishes
     /// nothing and asks nobody. A build that runs already is not made twice, whatever it is for.
-    pub async fn observe(&self, key: &BuildKey) -> Result<Observing, QueueError> {
+    pub async fn observe(&self, key: &BuildKey, asker: Asker) -> Result<Observing, QueueError> {
         if let Some(found) = self.observing(key).await? {
             return Ok(found);
         }
@@ -83,7 +89,7 @@ impl Queue {
         if observations >= OBSERVATIONS_MAX {
             return Err(QueueError::Full(observations));
         }
-        Ok(Observing::Underway(self.add(key, false).await?))
+        Ok(Observing::Underway(self.add(key, false, asker).await?))
     }
 
     async fn observing(&self, key: &BuildKey) -> Result<Option<Observing>, QueueError> {
@@ -112,12 +118,15 @@ impl Queue {
         })
     }
 
-    /// Joins a job, which is published from now on; false when it ends just now without.
-    async fn join(&self, job: &Job) -> Result<bool, QueueError> {
+    /// Joins a job, which is published from now on; false when it ends just now without. To have an
+    /// observation published costs what a build costs: it grows the log.
+    async fn join(&self, job: &Job, asker: Asker) -> Result<bool, QueueError> {
         if job.purpose() == Purpose::Publication {
             return Ok(true);
         }
         self.check_log()?;
+        let classes = asker.classes(job.key.go);
+        self.0.parts.rates.take(asker.visitor, &classes)?;
         let joined = job.publish();
         if joined {
             self.0.parts.catalogue.publish_job(job.id).await?;
@@ -134,7 +143,12 @@ impl Queue {
     }
 
     /// A new job at the end of the line. Called by whoever has the admission.
-    async fn add(&self, key: &BuildKey, publish: bool) -> Result<Arc<Job>, QueueError> {
+    async fn add(
+        &self,
+        key: &BuildKey,
+        publish: bool,
+        asker: Asker,
+    ) -> Result<Arc<Job>, QueueError> {
         if self.0.stopping.load(Relaxed) {
             return Err(QueueError::Stopping);
         }
@@ -142,6 +156,8 @@ impl Queue {
         if waiting >= WAITING_MAX {
             return Err(QueueError::Full(waiting));
         }
+        let classes = asker.classes(key.go);
+        self.0.parts.rates.take(asker.visitor, &classes)?;
         let (catalogue, now_ms) = (&self.0.parts.catalogue, self.0.parts.clock.now_ms());
         let row = catalogue.add_job(key.to_string(), now_ms, publish).await?;
         let job = self.0.enqueue(key.clone(), &row);

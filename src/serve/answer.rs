@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tracing::error;
 
-use super::{artifacts::Opened, pages, queue::QueueError, run::chain};
+use super::{artifacts::Opened, limits::Limited, pages, queue::QueueError, run::chain};
 use crate::{
     build::{About, Failure, FailureClass},
     output::Output,
@@ -209,6 +209,17 @@ impl From<SpecError> for Refusal {
     }
 }
 
+impl From<Limited> for Refusal {
+    fn from(limited: Limited) -> Self {
+        let after = limited.after_s;
+        let remedy = format!("come back in {after} s; what is built already has no limit");
+        let (status, sentence) = (StatusCode::TOO_MANY_REQUESTS, limited.to_string());
+        let mut refusal = Self::new(status, "limited", &sentence, &remedy);
+        refusal.retry_after_s = Some(after);
+        refusal
+    }
+}
+
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {
@@ -219,6 +230,7 @@ impl From<QueueError> for Refusal {
                 fenced.code = "log_fenced".to_owned();
                 fenced
             }
+            QueueError::Limited(limited) => limited.into(),
             QueueError::Catalogue(_) | QueueError::Artifact(_) => Self::internal(&error),
         }
     }

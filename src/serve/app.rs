@@ -5,8 +5,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    Told, answer::Refusal, api::observations::Observed, artifacts::Artifacts, catalogue::Catalogue,
-    clock::Clock, cosign::Cosigning, ledger::Ledger, limits::blocks::Cidr, metrics::Metrics,
+    Told,
+    answer::Refusal,
+    api::observations::Observed,
+    artifacts::Artifacts,
+    catalogue::Catalogue,
+    clock::Clock,
+    cosign::Cosigning,
+    ledger::Ledger,
+    limits::{
+        Class, Rates,
+        blocks::{Cidr, Visitor},
+    },
+    metrics::Metrics,
     queue::Queue,
 };
 use crate::{
@@ -57,6 +68,8 @@ pub(super) struct App {
     pub(super) policy_sha256: String,
     /// Who is believed when it says for whom it asks.
     pub(super) trusted_proxies: Vec<Cidr>,
+    /// What one client may ask for.
+    pub(super) rates: Arc<Rates>,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,
@@ -120,7 +133,12 @@ impl App {
     }
 
     /// Asks what a name means today, for a limited time, with limited company.
-    async fn ask<T>(&self, asked: BoxFuture<'_, Result<T, Failure>>) -> Result<T, Refusal> {
+    async fn ask<T>(
+        &self,
+        visitor: Visitor,
+        asked: BoxFuture<'_, Result<T, Failure>>,
+    ) -> Result<T, Refusal> {
+        self.rates.take(visitor, &[Class::Name])?;
         let Ok(_place) = self.limits.resolvers.try_acquire() else {
             self.metrics
                 .busy
@@ -139,29 +157,42 @@ impl App {
     }
 
     /// Module, version and folder of a package.
-    pub(super) async fn resolve(&self, query: PackageQuery) -> Result<Resolved, Refusal> {
-        self.ask(self.executor.resolve(query)).await
+    pub(super) async fn resolve(
+        &self,
+        visitor: Visitor,
+        query: PackageQuery,
+    ) -> Result<Resolved, Refusal> {
+        self.ask(visitor, self.executor.resolve(query)).await
     }
 
     /// A Go release.
     pub(super) async fn resolve_go(
         &self,
+        visitor: Visitor,
         query: GoQuery,
     ) -> Result<crate::spec::GoVersion, Refusal> {
         match query {
             GoQuery::Exact(go) => Ok(go),
-            moving => self.ask(self.executor.resolve_go(moving)).await,
+            moving => self.ask(visitor, self.executor.resolve_go(moving)).await,
         }
     }
 
     /// Versions of a module.
-    pub(super) async fn versions(&self, module: ModulePath) -> Result<Versions, Refusal> {
-        self.ask(self.executor.versions(module)).await
+    pub(super) async fn versions(
+        &self,
+        visitor: Visitor,
+        module: ModulePath,
+    ) -> Result<Versions, Refusal> {
+        self.ask(visitor, self.executor.versions(module)).await
     }
 
     /// The key that a build with moving names means today; asks nobody when nothing moves.
-    pub(super) async fn concrete(&self, build: &BuildQuery) -> Result<BuildKey, Refusal> {
-        let go = self.resolve_go(build.go).await?;
+    pub(super) async fn concrete(
+        &self,
+        visitor: Visitor,
+        build: &BuildQuery,
+    ) -> Result<BuildKey, Refusal> {
+        let go = self.resolve_go(visitor, build.go).await?;
         let version = match build.query.exact() {
             Some(version) => version,
             None => {
@@ -170,7 +201,7 @@ impl App {
                     module: Some(build.module.clone()),
                     query: build.query.clone(),
                 };
-                self.resolve(query).await?.module.version
+                self.resolve(visitor, query).await?.module.version
             }
         };
         Ok(build.with(version, go)?)

@@ -22,7 +22,7 @@ use super::{
     build_pages::{BuildPage, FailurePage, Head, ResultPage, RetryPage},
     catalogue::{FailureRow, ResultRow},
     events, guard, home,
-    limits::blocks::Visitor,
+    limits::{Asker, Class, blocks::Visitor},
     queue::Standing,
     words,
 };
@@ -56,7 +56,7 @@ pub(super) async fn show(
     let (head, _) = request.into_parts();
     let path = parse(&head.uri)?;
     match head.method {
-        Method::GET | Method::HEAD => get(&app, &head.uri, &head.headers, path).await,
+        Method::GET | Method::HEAD => get(&app, visitor, &head.uri, &head.headers, path).await,
         Method::POST => post(&app, &head.headers, visitor, path).await,
         _ => Ok(not_allowed("GET, HEAD, POST")),
     }
@@ -97,22 +97,23 @@ fn not_allowed(allow: &'static str) -> Response {
 
 async fn get(
     app: &Arc<App>,
+    visitor: Visitor,
     uri: &Uri,
     headers: &HeaderMap,
     path: Path,
 ) -> Result<Response, Refusal> {
     match path {
-        Path::Module(module) => home::module(app, headers, module, None).await,
+        Path::Module(module) => home::module(app, visitor, headers, module, None).await,
         Path::Package { module, query, dir } if dir.is_root() => {
-            home::module(app, headers, module, Some(query)).await
+            home::module(app, visitor, headers, module, Some(query)).await
         }
         Path::Package { module, query, dir } => {
-            home::package(app, headers, module, query, dir).await
+            home::package(app, visitor, headers, module, query, dir).await
         }
         Path::Build { build, page } => match build.exact() {
-            Some(key) => build_page(app, headers, &key, page).await,
+            Some(key) => build_page(app, visitor, headers, &key, page).await,
             None => {
-                let key = app.concrete(&build).await?;
+                let key = app.concrete(visitor, &build).await?;
                 // What follows the target in the path as it came is a page's name.
                 let page = uri.path().rsplit('/').next().unwrap_or_default();
                 let to = format!("{}{page}", url::build_path(&key));
@@ -123,7 +124,9 @@ async fn get(
                 ))
             }
         },
-        Path::Result { key, sum, page } => result_page(app, headers, &key, sum, page).await,
+        Path::Result { key, sum, page } => {
+            result_page(app, visitor, headers, &key, sum, page).await
+        }
     }
 }
 
@@ -141,7 +144,10 @@ async fn post(
         return Ok(not_allowed("GET, HEAD"));
     };
     guard::check_same_origin(app, headers)?;
-    let key = app.concrete(&build).await?;
+    let key = app.concrete(visitor, &build).await?;
+    if page == Page::Retry {
+        app.rates.take(visitor, &[Class::Retry])?;
+    }
     if page == Page::Retry && !app.queue.retry(&key, visitor.client.to_string()).await? {
         return Err(Refusal::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -150,7 +156,7 @@ async fn post(
             "wait for an hour; the same inputs mostly fail in the same way",
         ));
     }
-    app.queue.ask(&key, false).await?;
+    app.queue.ask(&key, false, Asker::person(visitor)).await?;
     Ok(answer::redirect(
         StatusCode::SEE_OTHER,
         &url::build_path(&key),
@@ -161,6 +167,7 @@ async fn post(
 /// Pages of a build without its sum.
 async fn build_page(
     app: &Arc<App>,
+    visitor: Visitor,
     headers: &HeaderMap,
     key: &BuildKey,
     page: Page,
@@ -169,11 +176,12 @@ async fn build_page(
         Page::Show => show_build(app, headers, key).await,
         Page::Events => {
             let start = guard::may_start(headers);
+            let start = start.then(|| Asker::person(visitor));
             events::stream(app, headers, key, start).await
         }
-        Page::Record => Ok(record(&wait(app, headers, key, false).await?)),
+        Page::Record => Ok(record(&wait(app, visitor, headers, key, false).await?)),
         Page::Download | Page::DownloadGz => {
-            let row = wait(app, headers, key, true).await?;
+            let row = wait(app, visitor, headers, key, true).await?;
             download(app, &row, page).await
         }
         Page::Log => match app.queue.standing(key).await? {
@@ -250,6 +258,7 @@ fn failed(
 /// Waits for a build that this request starts, or joins.
 pub(super) async fn wait(
     app: &App,
+    visitor: Visitor,
     headers: &HeaderMap,
     key: &BuildKey,
     binary: bool,
@@ -261,7 +270,7 @@ pub(super) async fn wait(
         _ if !guard::may_wait(headers) => return Err(Refusal::other_origin()),
         _ => {
             let _place = app.waiter()?;
-            app.queue.wait(key, binary).await?
+            app.queue.wait(key, binary, Asker::lookup(visitor)).await?
         }
     };
     match standing {
@@ -284,6 +293,7 @@ fn is_there(app: &App, row: &ResultRow) -> Result<bool, Refusal> {
 /// Pages of a result: permanent, and only under the sum that the log has.
 async fn result_page(
     app: &Arc<App>,
+    visitor: Visitor,
     headers: &HeaderMap,
     key: &BuildKey,
     sum: Sum,
@@ -303,7 +313,7 @@ async fn result_page(
             ));
         }
         (Page::Record | Page::Download | Page::DownloadGz, _) => {
-            wait(app, headers, key, false).await?
+            wait(app, visitor, headers, key, false).await?
         }
     };
     if row.sum() != sum {
@@ -317,11 +327,11 @@ async fn result_page(
     match page {
         Page::Show => show_result(app, headers, &row).await,
         Page::Download | Page::DownloadGz => {
-            let row = wait(app, headers, key, true).await?;
+            let row = wait(app, visitor, headers, key, true).await?;
             Ok(answer::cached(download(app, &row, page).await?, IMMUTABLE))
         }
         Page::Record => Ok(answer::cached(record(&row), IMMUTABLE)),
-        page => build_page(app, headers, key, page).await,
+        page => build_page(app, visitor, headers, key, page).await,
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     answer,
     answer::{NO_STORE, Refusal},
     app::App,
+    limits::Asker,
     live::Batch,
     queue::{End, Job, RENEW, Standing},
     run,
@@ -35,17 +36,17 @@ const AHEAD: usize = 16;
 /// When a browser comes back after its connection broke.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Streams the build of `key`; begins it when `start`, else an unknown one is refused.
+/// Streams the build of `key`; begins it for whom `start` names, else an unknown one is refused.
 pub(super) async fn stream(
     app: &Arc<App>,
     headers: &HeaderMap,
     key: &BuildKey,
-    start: bool,
+    start: Option<Asker>,
 ) -> Result<Response, Refusal> {
     let place = app.stream()?;
     let standing = match start {
-        true => app.queue.ask(key, false).await?,
-        false => app.queue.standing(key).await?,
+        Some(asker) => app.queue.ask(key, false, asker).await?,
+        None => app.queue.standing(key).await?,
     };
     let (to, from) = mpsc::channel(AHEAD);
     match standing {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Form,
+    Extension, Form,
     extract::{State, rejection::FormRejection},
     http::{HeaderMap, StatusCode, header::USER_AGENT},
     response::Response,
@@ -16,6 +16,7 @@ use super::{
     app::App,
     guard,
     ledger::Health,
+    limits::{Asker, blocks::Visitor},
     pages::{self, HomePage, Line, ModulePage},
 };
 use crate::spec::{
@@ -52,6 +53,7 @@ pub(super) async fn show(
 /// `POST /`: resolves what was typed, starts the build and goes to its page.
 pub(super) async fn submit(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     asked: Result<Form<Asked>, FormRejection>,
 ) -> Result<Response, Refusal> {
@@ -65,7 +67,7 @@ pub(super) async fn submit(
             remedy,
         )
     })?;
-    match start(&app, &asked).await {
+    match start(&app, visitor, &asked).await {
         Ok(key) => Ok(answer::redirect(
             StatusCode::SEE_OTHER,
             &url::build_path(&key),
@@ -88,16 +90,17 @@ pub(super) async fn submit(
     }
 }
 
-async fn start(app: &App, asked: &Asked) -> Result<BuildKey, Refusal> {
+async fn start(app: &App, visitor: Visitor, asked: &Asked) -> Result<BuildKey, Refusal> {
     let query = PackageQuery::parse(&paste::meant(&asked.spec))?;
-    let key = resolve(app, query, asked).await?;
-    app.queue.ask(&key, false).await?;
+    let key = resolve(app, visitor, query, asked).await?;
+    app.queue.ask(&key, false, Asker::person(visitor)).await?;
     Ok(key)
 }
 
 /// The build that is asked for, with every name made concrete.
 pub(super) async fn resolve(
     app: &App,
+    visitor: Visitor,
     query: PackageQuery,
     asked: &Asked,
 ) -> Result<BuildKey, Refusal> {
@@ -111,8 +114,8 @@ pub(super) async fn resolve(
     } else {
         Variant::Stripped
     };
-    let go = app.resolve_go(go).await?;
-    let resolved = app.resolve(query).await?;
+    let go = app.resolve_go(visitor, go).await?;
+    let resolved = app.resolve(visitor, query).await?;
     Ok(BuildKey {
         module: resolved.module,
         dir: resolved.dir,
@@ -163,11 +166,12 @@ async fn home(app: &App, form: pages::Form, problem: Option<String>) -> Result<R
 /// `GET /<module>`
 pub(super) async fn module(
     app: &App,
+    visitor: Visitor,
     headers: &HeaderMap,
     module: ModulePath,
     query: Option<VersionQuery>,
 ) -> Result<Response, Refusal> {
-    let versions = app.versions(module.clone()).await?;
+    let versions = app.versions(visitor, module.clone()).await?;
     let now_ms = app.clock.now_ms();
     let built = app.catalogue.recent(Some(&module), RECENT).await;
     let built = built.map_err(|cause| Refusal::internal(&cause))?;
@@ -185,6 +189,7 @@ pub(super) async fn module(
 /// `GET /<module>@<version>/<package>`: to the build for the visitor's machine, newest Go.
 pub(super) async fn package(
     app: &App,
+    visitor: Visitor,
     headers: &HeaderMap,
     module: ModulePath,
     query: VersionQuery,
@@ -198,7 +203,7 @@ pub(super) async fn package(
         go: GoQuery::Latest,
         variant: Variant::Plain,
     };
-    let key = app.concrete(&build).await?;
+    let key = app.concrete(visitor, &build).await?;
     Ok(answer::redirect(
         StatusCode::TEMPORARY_REDIRECT,
         &url::build_path(&key),

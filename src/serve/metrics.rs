@@ -14,6 +14,7 @@ use std::{
 use super::{
     cosign::{Cosigning, Witnessed},
     pace::Pace,
+    limits::Class,
 };
 use crate::{verifiers::board::Standing as Verifier, witness::board::Standing};
 
@@ -26,6 +27,7 @@ pub struct Metrics {
     builds: Mutex<BTreeMap<String, (u64, u64)>>,
     mismatches: AtomicU64,
     requests: [AtomicU64; 6],
+    limited: [AtomicU64; Class::ALL.len()],
     /// How long builds take.
     pub pace: Pace,
     /// Requests with a Host that is not ours.
@@ -79,6 +81,17 @@ impl Metrics {
         self.mismatches.fetch_add(1, Relaxed);
     }
 
+    /// Counts a request that was refused because its client had asked for too much.
+    pub fn limited(&self, class: Class) {
+        self.limited[class as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many of a class were refused.
+    #[cfg(test)]
+    pub(super) fn limited_of(&self, class: Class) -> u64 {
+        self.limited[class as usize].load(Relaxed)
+    }
+
     /// Counts an answer by the first digit of its status.
     pub fn request(&self, status: u16) {
         let class = usize::from(status / 100).min(self.requests.len() - 1);
@@ -104,6 +117,12 @@ impl Metrics {
         for (class, count) in self.requests.iter().enumerate().skip(1) {
             let labels = format!("{{status=\"{class}xx\"}}");
             text.line("http_requests_total", &labels, count.load(Relaxed));
+        }
+        let help = "Requests refused because their client had asked for too much.";
+        text.head("limited_total", "counter", help);
+        for (class, count) in Class::ALL.iter().zip(&self.limited) {
+            let labels = format!("{{class=\"{}\"}}", class.name());
+            text.line("limited_total", &labels, count.load(Relaxed));
         }
         for (name, help, value) in self.counters() {
             text.head(name, "counter", help);
@@ -318,6 +337,7 @@ mod tests {
         metrics.build_ended("bad\"\n", 1);
         metrics.request(200);
         metrics.request(999);
+        metrics.limited(Class::OldGo);
         let gauges = Gauges {
             waiting: 3,
             running: 1,
@@ -341,6 +361,7 @@ mod tests {
             "hotcell_builds_total{ending=\"bad\"} 1",
             "hotcell_build_milliseconds_total{ending=\"success\"} 1500",
             "hotcell_http_requests_total{status=\"2xx\"} 1",
+            "hotcell_limited_total{class=\"old_go\"} 1",
             "hotcell_jobs_waiting 3",
             "hotcell_proofs_total 0",
             "hotcell_log_live 1",

@@ -23,7 +23,7 @@ use self::{
     clock::{Clock, SystemClock},
     cosign::Cosigning,
     ledger::Ledger,
-    limits::blocks::Cidr,
+    limits::{Rates, blocks::Cidr},
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
 };
@@ -203,6 +203,7 @@ async fn open(
     let catalogue = Catalogue::open(&config.database)?;
     let artifacts = Artifacts::open(&config.artifacts, config.room_min)?;
     let metrics = Arc::new(Metrics::default());
+    let rates = Arc::new(Rates::new(Arc::clone(&clock), Arc::clone(&metrics)));
     let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {
         catalogue: catalogue.clone(),
@@ -213,6 +214,7 @@ async fn open(
         metrics: Arc::clone(&metrics),
         policy_sha256: config.policy_sha256.clone(),
         builds_max: config.builds_max,
+        rates: Arc::clone(&rates),
         quorum: config.quorum,
     })
     .await?;
@@ -235,6 +237,7 @@ async fn open(
         builds_max: config.builds_max,
         policy_sha256: config.policy_sha256,
         trusted_proxies: config.trusted_proxies,
+        rates,
         stopping,
         limits: Limits::default(),
     })

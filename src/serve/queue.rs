@@ -25,6 +25,7 @@ use crate::{
         catalogue::{Catalogue, CatalogueError, FailureRow},
         clock::Clock,
         ledger::Ledger,
+        limits::{Asker, Limited, Rates},
         metrics::Metrics,
     },
     spec::BuildKey,
@@ -53,6 +54,9 @@ pub enum QueueError {
     /// The line is full; nothing was added.
     #[error("{0} jobs are waiting already")]
     Full(usize),
+    /// Whoever asked has asked for too much; nothing was added.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// The log takes no entries, so nothing is built.
     #[error("the log takes no entries: {0}")]
     Fenced(String),
@@ -79,6 +83,8 @@ pub struct Parts {
     pub policy_sha256: String,
     /// Builds at a time.
     pub builds_max: usize,
+    /// What one client may ask for.
+    pub rates: Arc<Rates>,
     /// Who must have the same bits before a build is published.
     pub quorum: Arc<Quorum>,
 }
@@ -159,8 +165,13 @@ impl Queue {
     }
 
     /// As [`Self::ask`], then waits for the end while renewing the interest.
-    pub async fn wait(&self, key: &BuildKey, binary: bool) -> Result<Standing, QueueError> {
-        let job = match self.ask(key, binary).await? {
+    pub async fn wait(
+        &self,
+        key: &BuildKey,
+        binary: bool,
+        asker: Asker,
+    ) -> Result<Standing, QueueError> {
+        let job = match self.ask(key, binary, asker).await? {
             Standing::Underway(job) => job,
             over => return Ok(over),
         };

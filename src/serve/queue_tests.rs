@@ -8,7 +8,7 @@ use super::{
     catalogue::Catalogue,
     ledger::Health,
     queue::{Job, Queue, QueueError, Standing},
-    testing::{Bench, HOSTILE, Outcome, fails, key, key_of},
+    testing::{Bench, HOSTILE, Outcome, fails, key, key_of, operator},
 };
 use crate::{
     build::FailureClass,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 async fn ask(queue: &Queue, key: &BuildKey) -> Arc<Job> {
-    match queue.ask(key, false).await.unwrap() {
+    match queue.ask(key, false, operator()).await.unwrap() {
         Standing::Underway(job) => job,
         other => panic!("not underway: {other:?}"),
     }
@@ -33,7 +33,7 @@ async fn begun(bench: &Bench, queue: &Queue, count: usize) {
 async fn a_build_is_stored_logged_and_answered() {
     let bench = Bench::new();
     let queue = bench.queue(1).await;
-    let Standing::Built(row) = queue.wait(&key(), false).await.unwrap() else {
+    let Standing::Built(row) = queue.wait(&key(), false, operator()).await.unwrap() else {
         panic!("built")
     };
     let record = bench.ledger.records.lock().unwrap()[0].clone();
@@ -62,7 +62,7 @@ async fn identical_requests_share_one_build() {
         .map(|_| {
             tokio::spawn({
                 let queue = queue.clone();
-                async move { queue.wait(&key(), false).await.unwrap() }
+                async move { queue.wait(&key(), false, operator()).await.unwrap() }
             })
         })
         .collect();
@@ -90,7 +90,7 @@ async fn others_see_their_place_and_move_up() {
     bench.executor.go.send_replace(true);
     for n in 0..4 {
         assert!(matches!(
-            queue.wait(&key_of(n), false).await.unwrap(),
+            queue.wait(&key_of(n), false, operator()).await.unwrap(),
             Standing::Built(_)
         ));
     }
@@ -109,7 +109,7 @@ async fn a_restart_resumes_what_waited_and_what_ran() {
     begun(&bench, &queue, 1).await;
     queue.stop();
     assert!(matches!(
-        queue.ask(&key_of(9), false).await,
+        queue.ask(&key_of(9), false, operator()).await,
         Err(QueueError::Stopping)
     ));
     drop(queue);
@@ -119,7 +119,7 @@ async fn a_restart_resumes_what_waited_and_what_ran() {
     let queue = bench.queue(1).await;
     for n in 0..3 {
         assert!(matches!(
-            queue.wait(&key_of(n), false).await.unwrap(),
+            queue.wait(&key_of(n), false, operator()).await.unwrap(),
             Standing::Built(_)
         ));
     }
@@ -151,7 +151,7 @@ async fn what_nobody_wants_is_dropped_waiting_or_running() {
     }
     bench.executor.go.send_replace(true);
     assert!(matches!(
-        queue.wait(&key_of(2), false).await.unwrap(),
+        queue.wait(&key_of(2), false, operator()).await.unwrap(),
         Standing::Built(_)
     ));
     assert!(matches!(
@@ -207,7 +207,7 @@ async fn a_failure_that_would_repeat_is_remembered_until_retried() {
         .set(&key(), fails(FailureClass::CannotBuild, "build_failed"));
     let queue = bench.queue(1).await;
     for _ in 0..3 {
-        let Standing::Failed(row) = queue.wait(&key(), false).await.unwrap() else {
+        let Standing::Failed(row) = queue.wait(&key(), false, operator()).await.unwrap() else {
             panic!()
         };
         assert_eq!(row.failure.output.len(), HOSTILE.len());
@@ -234,7 +234,7 @@ async fn a_failure_that_would_repeat_is_remembered_until_retried() {
         "an hour later"
     );
 
-    drop(queue.wait(&key(), false).await.unwrap());
+    drop(queue.wait(&key(), false, operator()).await.unwrap());
     bench.clock.advance(60);
     bench.policy = "cd".repeat(32);
     let queue = bench.queue(1).await;
@@ -259,12 +259,12 @@ async fn proxy_trouble_and_our_own_faults_are_tried_again_but_not_at_once() {
     {
         bench.executor.set(&key_of(n), outcome);
         for _ in 0..5 {
-            let standing = queue.wait(&key_of(n), false).await.unwrap();
+            let standing = queue.wait(&key_of(n), false, operator()).await.unwrap();
             assert!(matches!(standing, Standing::Failed(_)), "{n}: {standing:?}");
         }
         assert_eq!(bench.executor.started().len(), 2 * n + 1);
         bench.clock.advance(16);
-        drop(queue.wait(&key_of(n), false).await.unwrap());
+        drop(queue.wait(&key_of(n), false, operator()).await.unwrap());
         assert_eq!(bench.executor.started().len(), 2 * n + 2);
     }
     assert!(bench.ledger.records.lock().unwrap().is_empty());
@@ -281,7 +281,7 @@ async fn other_bytes_than_the_log_has_are_kept_and_never_logged() {
         sum: Sum::of(&[1; 32]),
     };
     bench.ledger.put(logged.clone());
-    let Standing::Failed(row) = queue.wait(&key(), false).await.unwrap() else {
+    let Standing::Failed(row) = queue.wait(&key(), false, operator()).await.unwrap() else {
         panic!()
     };
     assert_eq!(
@@ -302,7 +302,7 @@ async fn a_fenced_log_starts_no_build() {
         remedy: "run log recover".to_owned(),
     };
     assert!(matches!(
-        queue.ask(&key(), false).await,
+        queue.ask(&key(), false, operator()).await,
         Err(QueueError::Fenced(_))
     ));
     assert!(bench.executor.started().is_empty());
@@ -312,7 +312,7 @@ async fn a_fenced_log_starts_no_build() {
 async fn a_binary_that_is_gone_is_built_again_and_must_be_the_same() {
     let bench = Bench::new();
     let queue = bench.queue(1).await;
-    let Standing::Built(row) = queue.wait(&key(), true).await.unwrap() else {
+    let Standing::Built(row) = queue.wait(&key(), true, operator()).await.unwrap() else {
         panic!()
     };
     let name = crate::spec::hex(&row.sha256);
@@ -324,12 +324,12 @@ async fn a_binary_that_is_gone_is_built_again_and_must_be_the_same() {
         .join(&name);
     std::fs::remove_file(&path).unwrap();
     assert!(matches!(
-        queue.wait(&key(), false).await.unwrap(),
+        queue.wait(&key(), false, operator()).await.unwrap(),
         Standing::Built(_)
     ));
     assert!(!path.exists(), "a page needs no binary");
     assert!(matches!(
-        queue.wait(&key(), true).await.unwrap(),
+        queue.wait(&key(), true, operator()).await.unwrap(),
         Standing::Built(_)
     ));
     assert!(path.exists());
@@ -339,7 +339,7 @@ async fn a_binary_that_is_gone_is_built_again_and_must_be_the_same() {
     bench
         .executor
         .set(&key(), Outcome::Binary(b"other".to_vec()));
-    let Standing::Failed(row) = queue.wait(&key(), true).await.unwrap() else {
+    let Standing::Failed(row) = queue.wait(&key(), true, operator()).await.unwrap() else {
         panic!()
     };
     assert_eq!(row.failure.code, "mismatch");
@@ -357,12 +357,12 @@ async fn the_line_has_a_maximum() {
         ask(&queue, &key_of(n)).await;
     }
     assert!(matches!(
-        queue.ask(&key_of(2_000), false).await,
+        queue.ask(&key_of(2_000), false, operator()).await,
         Err(QueueError::Full(1_000))
     ));
     assert!(
         matches!(
-            queue.ask(&key_of(5), false).await,
+            queue.ask(&key_of(5), false, operator()).await,
             Ok(Standing::Underway(_))
         ),
         "joins"
@@ -393,7 +393,7 @@ async fn a_job_for_another_instance_stays_one_over_a_restart_until_somebody_want
     let bench = Bench::new();
     bench.executor.go.send_replace(false);
     let queue = bench.queue(1).await;
-    let Observing::Underway(_) = queue.observe(&key()).await.unwrap() else {
+    let Observing::Underway(_) = queue.observe(&key(), operator()).await.unwrap() else {
         panic!("underway")
     };
     begun(&bench, &queue, 1).await;
@@ -416,7 +416,7 @@ async fn other_instances_fill_a_part_of_the_line_only() {
     let queue = bench.queue(1).await;
     let mut taken = 0;
     let refused = loop {
-        match queue.observe(&key_of(taken)).await {
+        match queue.observe(&key_of(taken), operator()).await {
             Ok(_) => taken += 1,
             Err(refused) => break refused,
         }

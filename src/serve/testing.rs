@@ -18,6 +18,10 @@ use super::{
     catalogue::Catalogue,
     clock::Clock,
     fake_ledger::FakeLedger,
+    limits::{
+        Asker, Rates,
+        blocks::{Client, Visitor},
+    },
     metrics::Metrics,
     queue::{Parts, Queue},
 };
@@ -40,6 +44,22 @@ pub(crate) const KEY: &str = "example.org/m@v1.2.3/cmd/tool/linux-amd64-go1.26.8
 
 pub(crate) fn key() -> BuildKey {
     BuildKey::parse(KEY).unwrap()
+}
+
+/// Somebody without limits.
+pub(crate) fn operator() -> Asker {
+    Asker::person(Visitor {
+        is_operator: true,
+        ..visitor("127.0.0.1")
+    })
+}
+
+/// Somebody with limits.
+pub(crate) fn visitor(address: &str) -> Visitor {
+    Visitor {
+        client: Client::of(address.parse().unwrap()),
+        is_operator: false,
+    }
 }
 
 /// The `n`th of many keys.
@@ -290,6 +310,10 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             policy_sha256: self.policy.clone(),
             builds_max,
+            rates: Arc::new(Rates::new(
+                Arc::clone(&self.clock) as _,
+                Arc::clone(&self.metrics),
+            )),
             quorum: Arc::clone(&self.quorum),
         };
         Queue::open(parts).await.unwrap()

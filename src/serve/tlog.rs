@@ -6,6 +6,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::CONTENT_TYPE},
     response::Response,
@@ -17,6 +18,7 @@ use super::{
     app::App,
     builds,
     ledger::{Found, ReadError},
+    limits::blocks::Visitor,
     proofs,
 };
 use crate::spec::{
@@ -32,6 +34,7 @@ const TILE_LEN_MAX: usize = 100;
 /// `GET /tlog/…`
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Refusal> {
@@ -44,7 +47,7 @@ pub(super) async fn show(
     }
     if let Some(key) = path.strip_prefix("lookup/") {
         app.metrics.lookups.fetch_add(1, Relaxed);
-        return lookup(&app, &headers, key).await;
+        return lookup(&app, visitor, &headers, key).await;
     }
     if let Some(path) = path.strip_prefix("proof/") {
         return proofs::show(&app, path).await;
@@ -55,7 +58,12 @@ pub(super) async fn show(
     }
 }
 
-async fn lookup(app: &Arc<App>, headers: &HeaderMap, text: &str) -> Result<Response, Refusal> {
+async fn lookup(
+    app: &Arc<App>,
+    visitor: Visitor,
+    headers: &HeaderMap,
+    text: &str,
+) -> Result<Response, Refusal> {
     if text.len() > Path::LEN_MAX {
         let (status, remedy) = (StatusCode::URI_TOO_LONG, "no build has a name that long");
         return Err(Refusal::new(
@@ -66,7 +74,7 @@ async fn lookup(app: &Arc<App>, headers: &HeaderMap, text: &str) -> Result<Respo
         ));
     }
     if let Ok(key) = BuildKey::parse(text) {
-        return record(app, headers, &key, HEAD_CACHE).await;
+        return record(app, visitor, headers, &key, HEAD_CACHE).await;
     }
     let Path::Build {
         build,
@@ -80,13 +88,14 @@ async fn lookup(app: &Arc<App>, headers: &HeaderMap, text: &str) -> Result<Respo
             "write module@version/package/goos-goarch-goversion/",
         ));
     };
-    let key = app.concrete(&build).await?;
-    record(app, headers, &key, NO_STORE).await
+    let key = app.concrete(visitor, &build).await?;
+    record(app, visitor, headers, &key, NO_STORE).await
 }
 
 /// Record and head; builds what the log does not have.
 async fn record(
     app: &Arc<App>,
+    visitor: Visitor,
     headers: &HeaderMap,
     key: &BuildKey,
     cache: &'static str,
@@ -94,7 +103,7 @@ async fn record(
     if let Some(found) = find(app, key)? {
         return Ok(found_answer(&found, cache));
     }
-    builds::wait(app, headers, key, false).await?;
+    builds::wait(app, visitor, headers, key, false).await?;
     match find(app, key)? {
         Some(found) => Ok(found_answer(&found, cache)),
         None => Err(Refusal::internal(&Lost(key.clone()))),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::LOCATION},
@@ -19,6 +19,7 @@ use crate::{
         app::App,
         guard,
         home::{self, Asked},
+        limits::{Asker, blocks::Visitor},
         queue::Standing,
     },
     spec::{BuildKey, PackageQuery, Variant, hex, url},
@@ -41,7 +42,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    async fn resolve(self, app: &App) -> Result<BuildKey, Refusal> {
+    async fn resolve(self, app: &App, visitor: Visitor) -> Result<BuildKey, Refusal> {
         let query = PackageQuery::parse(&self.spec)?;
         let asked = Asked {
             spec: self.spec,
@@ -49,17 +50,18 @@ impl Wanted {
             go: self.go,
             stripped: if self.stripped { "yes" } else { "" }.to_owned(),
         };
-        home::resolve(app, query, &asked).await
+        home::resolve(app, visitor, query, &asked).await
     }
 }
 
 /// `GET /api/v1/specs?spec=…`: what moving names mean today. Builds nothing.
 pub(super) async fn spec(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(wanted) = wanted.map_err(|error| bad_query(&error.body_text()))?;
-    let key = wanted.resolve(&app).await?;
+    let key = wanted.resolve(&app, visitor).await?;
     let spec = json!({
         "key": key.to_string(),
         "module": key.module.path.to_string(),
@@ -77,6 +79,7 @@ pub(super) async fn spec(
 /// `POST /api/v1/builds`: asks for a build and says where it stands: 202 while it goes on.
 pub(super) async fn ask(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
@@ -86,8 +89,8 @@ pub(super) async fn ask(
     }
     let wanted: Wanted = serde_json::from_slice(&body)
         .map_err(|error| bad_query(&format!("the body is not what is expected: {error}")))?;
-    let key = wanted.resolve(&app).await?;
-    let standing = app.queue.ask(&key, false).await?;
+    let key = wanted.resolve(&app, visitor).await?;
+    let standing = app.queue.ask(&key, false, Asker::person(visitor)).await?;
     let status = match standing {
         Standing::Underway(_) => StatusCode::ACCEPTED,
         _ => StatusCode::OK,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER},
@@ -28,6 +28,7 @@ use crate::serve::{
     guard,
     job::Own,
     ledger::AppendError,
+    limits::{Asker, blocks::Visitor},
     queue::Job,
 };
 use crate::spec::{BuildKey, hex};
@@ -50,6 +51,7 @@ struct Question {
 /// Answers with the observation, or with where the build stands.
 pub(in crate::serve) async fn show(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
@@ -63,10 +65,11 @@ pub(in crate::serve) async fn show(
     })?;
     let key = BuildKey::parse(&question.key)?;
     let _place = app.observer()?;
-    if let Observing::Underway(job) = app.queue.observe(&key).await? {
+    let asker = Asker::observer(visitor);
+    if let Observing::Underway(job) = app.queue.observe(&key, asker).await? {
         wait(&job).await;
     }
-    match app.queue.observe(&key).await? {
+    match app.queue.observe(&key, asker).await? {
         Observing::Built(own) => observed(&app, &key, &own).await,
         Observing::Failed(row) => Err(row.failure.into()),
         Observing::Underway(job) => Ok(underway(&app, &key, &job)),

@@ -1,6 +1,7 @@
 //! What one client may ask for, and who counts as one.
 
 use super::*;
+use crate::serve::{limits::Class, testing::key_of};
 
 impl Site {
     /// A request of a browser on our own page, over a connection from `peer`.
@@ -36,4 +37,85 @@ async fn visitors_behind_a_trusted_proxy_are_told_apart_and_others_cannot_choose
         let answer = site.click(peer, forwarded, &retry).await;
         assert_eq!(answer.status.as_u16(), status, "{peer:?} {forwarded:?}");
     }
+}
+
+fn record_of(n: usize) -> String {
+    format!("/{}record", key_of(n))
+}
+
+impl Site {
+    async fn fetch(&self, peer: [u8; 4], path: &str) -> Answer {
+        let request = Request::get(path).header("host", "localhost");
+        self.send_from(peer, request.body(Body::empty()).unwrap())
+            .await
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_too_much_is_told_when_to_come_back_and_what_exists_costs_nothing() {
+    let site = Site::new().await;
+    let (one, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    for n in 0..30 {
+        assert_eq!(site.fetch(one, &record_of(n)).await.status, StatusCode::OK);
+    }
+    let refused = site.fetch(one, &record_of(30)).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.header("retry-after"), "10");
+    let text = "limited: the limit for lookups of what is not built yet from your address is \
+        reached\ncome back in 10 s; what is built already has no limit\n";
+    assert_eq!(refused.text(), text);
+    let lookup = site
+        .fetch(one, &format!("/tlog/lookup/{}", key_of(30)))
+        .await;
+    assert_eq!(lookup.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(site.started(), 30);
+
+    for _ in 0..100 {
+        assert_eq!(site.fetch(one, &record_of(7)).await.status, StatusCode::OK);
+    }
+    let page = site.fetch(one, &format!("/{}", key_of(30))).await;
+    assert_eq!(page.status, StatusCode::OK, "a page starts nothing");
+    let person = site.click(one, None, &format!("/{}", key_of(31))).await;
+    assert_eq!(person.status, StatusCode::SEE_OTHER, "another class");
+    let answer = site.fetch(other, &record_of(30)).await;
+    assert_eq!(answer.status, StatusCode::OK, "another client");
+    site.bench.clock.advance(10);
+    let answer = site.fetch(one, &record_of(32)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(site.app.metrics.limited_of(Class::Lookup), 2);
+}
+
+#[tokio::test]
+async fn to_join_a_build_that_goes_on_costs_nothing() {
+    let site = Site::new().await;
+    site.bench.executor.go.send_replace(false);
+    site.click([192, 0, 2, 9], None, &format!("/{KEY}")).await;
+    for _ in 0..100 {
+        let answer = site.click([192, 0, 2, 1], None, &format!("/{KEY}")).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+}
+
+#[tokio::test]
+async fn names_and_observations_have_limits_and_the_operator_has_none() {
+    let site = Site::new().await;
+    let name = "/api/v1/specs?spec=example.org/m@latest/cmd/tool&go=go1.26.8";
+    let mut asked = 0;
+    while site.fetch([192, 0, 2, 1], name).await.status == StatusCode::OK {
+        asked += 1;
+    }
+    assert_eq!(asked, 120);
+    for _ in 0..200 {
+        assert_eq!(site.get(name).await.status, StatusCode::OK);
+    }
+    let observe = |n| {
+        let question = serde_json::json!({ "key": key_of(n).to_string() }).to_string();
+        let request = Request::post("/api/v1/observations").header("host", "localhost");
+        site.send_from([192, 0, 2, 1], request.body(Body::from(question)).unwrap())
+    };
+    for n in 0..120 {
+        assert_eq!(observe(n).await.status, StatusCode::OK, "{n}");
+    }
+    assert_eq!(observe(120).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(observe(7).await.status, StatusCode::OK);
 }
