@@ -31,7 +31,10 @@ use crate::{
     build::{Engine, EnginePolicy, budget},
     log::{Log, LogConfig, sign::SignStart},
     roles::{self, Roles, SERVE_ID},
-    serve::{self, ServeConfig, Told, limits::blocks::Cidr},
+    serve::{
+        self, ServeConfig, Told,
+        limits::{blocks::Cidr, budget::Budget},
+    },
     tlog::VerifierKey,
     witness::{self, Witness},
 };
@@ -84,6 +87,9 @@ pub(super) struct Serve {
     verification: Verification,
     #[command(flatten)]
     words: Words,
+    /// New records in the log in 24 hours; of one module a twentieth of that
+    #[arg(long, value_name = "N", default_value_t = Budget::default().all)]
+    max_appends: u64,
     /// Addresses of a reverse proxy in front of the service, whose `X-Forwarded-For` is believed:
     /// limits then count for visitors, not for the proxy; may be given again
     #[arg(long, value_name = "CIDR")]
@@ -251,8 +257,7 @@ impl Serve {
         let comparing = self.compare(&log, &engine);
         let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
-        let listeners = host::listeners(ready.public, ready.admin);
-        let listeners = listeners.map_err(|error| failed(&error))?;
+        let listeners = host::listeners(ready.public, ready.admin).map_err(|e| failed(&e))?;
         let artifacts = ready.data.join("artifacts");
         let behind_tls = self.name.contains('.') && address.ip().is_loopback();
         let config = ServeConfig {
@@ -268,6 +273,7 @@ impl Serve {
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,
+            budget: self.budget(),
             trusted_proxies: self.trusted_proxy.clone(),
         };
         let key = log.verifier_key().to_string();
@@ -303,6 +309,12 @@ impl Serve {
             }
             None => Ok(()),
         }
+    }
+
+    /// How much the log may grow in a day.
+    fn budget(&self) -> Budget {
+        let (all, module) = (self.max_appends, (self.max_appends / 20).max(1));
+        Budget { all, module }
     }
 
     /// Disk space that may be used.

@@ -65,7 +65,10 @@ impl Queue {
                 return Ok(standing);
             }
             self.check_log()?;
-            return Ok(Standing::Underway(self.add(key, true, asker).await?));
+            let is_new = !matches!(standing, Standing::Built(_));
+            return Ok(Standing::Underway(
+                self.add(key, is_new, true, asker).await?,
+            ));
         }
     }
 
@@ -89,7 +92,9 @@ impl Queue {
         if observations >= OBSERVATIONS_MAX {
             return Err(QueueError::Full(observations));
         }
-        Ok(Observing::Underway(self.add(key, false, asker).await?))
+        Ok(Observing::Underway(
+            self.add(key, false, false, asker).await?,
+        ))
     }
 
     async fn observing(&self, key: &BuildKey) -> Result<Option<Observing>, QueueError> {
@@ -127,6 +132,7 @@ impl Queue {
         self.check_log()?;
         let classes = asker.classes(job.key.go);
         self.0.parts.rates.take(asker.visitor, &classes)?;
+        self.check_budget(&job.key, asker).await?;
         let joined = job.publish();
         if joined {
             self.0.parts.catalogue.publish_job(job.id).await?;
@@ -142,10 +148,12 @@ impl Queue {
         }
     }
 
-    /// A new job at the end of the line. Called by whoever has the admission.
+    /// A new job at the end of the line; `is_new` when it will grow the log. Called by whoever has
+    /// the admission.
     async fn add(
         &self,
         key: &BuildKey,
+        is_new: bool,
         publish: bool,
         asker: Asker,
     ) -> Result<Arc<Job>, QueueError> {
@@ -158,6 +166,9 @@ impl Queue {
         }
         let classes = asker.classes(key.go);
         self.0.parts.rates.take(asker.visitor, &classes)?;
+        if is_new {
+            self.check_budget(key, asker).await?;
+        }
         let (catalogue, now_ms) = (&self.0.parts.catalogue, self.0.parts.clock.now_ms());
         let row = catalogue.add_job(key.to_string(), now_ms, publish).await?;
         let job = self.0.enqueue(key.clone(), &row);

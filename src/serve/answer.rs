@@ -18,7 +18,13 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tracing::error;
 
-use super::{artifacts::Opened, limits::Limited, pages, queue::QueueError, run::chain};
+use super::{
+    artifacts::Opened,
+    limits::{Limited, budget::OverBudget},
+    pages,
+    queue::QueueError,
+    run::chain,
+};
 use crate::{
     build::{About, Failure, FailureClass},
     output::Output,
@@ -220,6 +226,20 @@ impl From<Limited> for Refusal {
     }
 }
 
+impl From<OverBudget> for Refusal {
+    fn from(over: OverBudget) -> Self {
+        let (status, code) = match over.module {
+            Some(_) => (StatusCode::TOO_MANY_REQUESTS, "limited"),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        };
+        let minutes = over.after_s.div_ceil(60);
+        let remedy = format!("come back in {minutes} min; what is built already has no limit");
+        let mut refusal = Self::new(status, code, &over.to_string(), &remedy);
+        refusal.retry_after_s = Some(over.after_s);
+        refusal
+    }
+}
+
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {
@@ -231,6 +251,7 @@ impl From<QueueError> for Refusal {
                 fenced
             }
             QueueError::Limited(limited) => limited.into(),
+            QueueError::OverBudget(over) => over.into(),
             QueueError::Catalogue(_) | QueueError::Artifact(_) => Self::internal(&error),
         }
     }

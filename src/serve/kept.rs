@@ -5,8 +5,10 @@ use rusqlite::{OptionalExtension as _, params};
 use super::{
     catalogue::{Catalogue, CatalogueError},
     job::Own,
+    limits::budget::Grown,
     rows::to_json,
 };
+use crate::spec::ModulePath;
 
 /// Most builds kept that are not in the log; the oldest go first and are built again when needed.
 const OBSERVATIONS_MAX: i64 = 10_000;
@@ -29,6 +31,34 @@ pub struct Disagreement {
 }
 
 impl Catalogue {
+    /// What was built for the log since a time: all, and of one module.
+    pub(super) async fn grown(
+        &self,
+        module: &ModulePath,
+        since_ms: u64,
+    ) -> Result<(Grown, Grown), CatalogueError> {
+        // Keys of a module begin with its path and `@`; `A` is the next character.
+        let (from, to) = (format!("{module}@"), format!("{module}A"));
+        self.read(move |db| {
+            let sql = "SELECT count(*), min(built_ms),
+                 count(*) FILTER (WHERE key >= ?2 AND key < ?3),
+                 min(built_ms) FILTER (WHERE key >= ?2 AND key < ?3)
+                 FROM result WHERE built_ms > ?1";
+            let mut query = db.prepare_cached(sql)?;
+            let grown = query.query_row(params![since_ms, from, to], |row| {
+                let grown = |count: usize, first: usize| -> rusqlite::Result<Grown> {
+                    Ok(Grown {
+                        count: row.get(count)?,
+                        first_ms: row.get(first)?,
+                    })
+                };
+                Ok((grown(0, 1)?, grown(2, 3)?))
+            });
+            Ok(grown?)
+        })
+        .await
+    }
+
     /// A build of ours under `policy` that is kept and not in the log.
     pub async fn observation(
         &self,

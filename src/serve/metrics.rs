@@ -44,6 +44,8 @@ pub struct Metrics {
     pub streams: AtomicU64,
     /// Requests refused because too many were waiting.
     pub busy: AtomicU64,
+    /// Builds refused because the log or a module had grown enough.
+    pub over_budget: AtomicU64,
     /// Connections accepted.
     pub connections: AtomicU64,
     /// Connections closed because the other side was too slow.
@@ -177,7 +179,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 10] {
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 11] {
         [
             (
                 "mismatches_total",
@@ -202,6 +204,11 @@ impl Metrics {
                 "busy_total",
                 "Requests refused because too many waited.",
                 &self.busy,
+            ),
+            (
+                "over_budget_total",
+                "Builds refused because the log or a module had grown enough in a day.",
+                &self.over_budget,
             ),
             (
                 "connections_total",

@@ -23,7 +23,7 @@ use self::{
     clock::{Clock, SystemClock},
     cosign::Cosigning,
     ledger::Ledger,
-    limits::{Rates, blocks::Cidr},
+    limits::{Rates, blocks::Cidr, budget::Budget},
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
 };
@@ -105,6 +105,8 @@ pub struct ServeConfig {
     pub cosigning: Option<Arc<Cosigning>>,
     /// Who must have the same bits before a build is published.
     pub quorum: Arc<Quorum>,
+    /// How much the log may grow in a day.
+    pub budget: Budget,
     /// Who is believed when it says in `X-Forwarded-For` for whom it asks; nobody by default.
     pub trusted_proxies: Vec<Cidr>,
 }
@@ -214,6 +216,7 @@ async fn open(
         metrics: Arc::clone(&metrics),
         policy_sha256: config.policy_sha256.clone(),
         builds_max: config.builds_max,
+        budget: config.budget,
         rates: Arc::clone(&rates),
         quorum: config.quorum,
     })

@@ -25,7 +25,10 @@ use crate::{
         catalogue::{Catalogue, CatalogueError, FailureRow},
         clock::Clock,
         ledger::Ledger,
-        limits::{Asker, Limited, Rates},
+        limits::{
+            Asker, Limited, Rates,
+            budget::{Budget, OverBudget},
+        },
         metrics::Metrics,
     },
     spec::BuildKey,
@@ -57,6 +60,9 @@ pub enum QueueError {
     /// Whoever asked has asked for too much; nothing was added.
     #[error(transparent)]
     Limited(#[from] Limited),
+    /// The log, or a module in it, has grown enough today; nothing was added.
+    #[error(transparent)]
+    OverBudget(OverBudget),
     /// The log takes no entries, so nothing is built.
     #[error("the log takes no entries: {0}")]
     Fenced(String),
@@ -83,6 +89,8 @@ pub struct Parts {
     pub policy_sha256: String,
     /// Builds at a time.
     pub builds_max: usize,
+    /// How much the log may grow in a day.
+    pub budget: Budget,
     /// What one client may ask for.
     pub rates: Arc<Rates>,
     /// Who must have the same bits before a build is published.

@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS result (
     envelope BLOB NOT NULL                -- DSSE envelope of the provenance
 ) STRICT;
 
+CREATE INDEX IF NOT EXISTS result_built ON result (built_ms, key); -- what was built in a day
+
 -- What searches look through: every package that has a result.
 CREATE TABLE IF NOT EXISTS package (
     path TEXT PRIMARY KEY,                -- import path

@@ -21,6 +21,7 @@ use super::{
     limits::{
         Asker, Rates,
         blocks::{Client, Visitor},
+        budget::Budget,
     },
     metrics::Metrics,
     queue::{Parts, Queue},
@@ -279,6 +280,7 @@ pub(crate) struct Bench {
     pub(crate) policy: String,
     pub(crate) room_min: u64,
     pub(crate) quorum: Arc<Quorum>,
+    pub(crate) budget: Budget,
 }
 
 impl Bench {
@@ -295,6 +297,7 @@ impl Bench {
             policy: "ab".repeat(32),
             room_min: 0,
             quorum: Arc::new(Quorum::nobody()),
+            budget: Budget::default(),
             folder,
         }
     }
@@ -310,6 +313,7 @@ impl Bench {
             metrics: Arc::clone(&self.metrics),
             policy_sha256: self.policy.clone(),
             builds_max,
+            budget: self.budget,
             rates: Arc::new(Rates::new(
                 Arc::clone(&self.clock) as _,
                 Arc::clone(&self.metrics),

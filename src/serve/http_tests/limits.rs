@@ -1,7 +1,12 @@
 //! What one client may ask for, and who counts as one.
 
 use super::*;
-use crate::serve::{limits::Class, testing::key_of};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::serve::{
+    limits::{Class, budget::Budget},
+    testing::key_of,
+};
 
 impl Site {
     /// A request of a browser on our own page, over a connection from `peer`.
@@ -118,4 +123,53 @@ async fn names_and_observations_have_limits_and_the_operator_has_none() {
     }
     assert_eq!(observe(120).await.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(observe(7).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_log_grows_by_its_budget_a_day_and_what_exists_is_served() {
+    let mut bench = Bench::new();
+    bench.budget = Budget { all: 5, module: 2 };
+    let ledger = Arc::clone(&bench.ledger);
+    let site = Site::with(bench, ledger).await;
+    let one = [192, 0, 2, 1];
+    let version = |n: usize| format!("/example.org/m@v1.0.{n}/linux-amd64-go1.26.8/record");
+    for n in 0..2 {
+        assert_eq!(site.fetch(one, &version(n)).await.status, StatusCode::OK);
+        site.bench.clock.advance(3_600);
+    }
+    let refused = site.fetch(one, &version(2)).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    let text = "limited: example.org/m has got its new records of the day\n";
+    assert!(refused.text().starts_with(text), "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), "3600");
+    let operator = site.get(&version(2)).await;
+    assert_eq!(operator.status, StatusCode::OK);
+    for n in 0..2 {
+        assert_eq!(site.fetch(one, &record_of(n)).await.status, StatusCode::OK);
+    }
+    for answer in [
+        site.fetch(one, &record_of(2)).await,
+        site.get(&record_of(2)).await,
+    ] {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        let text = "busy: the log has got its new records of the day\n";
+        assert!(answer.text().starts_with(text), "{}", answer.text());
+    }
+    for path in [version(0), version(2), record_of(0)] {
+        assert_eq!(site.fetch(one, &path).await.status, StatusCode::OK);
+    }
+    assert_eq!(site.started(), 5);
+    assert_eq!(site.app.metrics.over_budget.load(Relaxed), 3);
+
+    // What was built on the day before counts no more, after a restart neither.
+    site.bench.clock.advance(22 * 3_600 - 1);
+    let early = site.fetch(one, &version(3)).await;
+    assert_eq!(early.header("retry-after"), "60");
+    site.bench.clock.advance(1);
+    assert_eq!(
+        site.fetch(one, &version(3)).await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    site.bench.clock.advance(2 * 3_600);
+    assert_eq!(site.fetch(one, &version(3)).await.status, StatusCode::OK);
 }

@@ -96,6 +96,7 @@ impl Site {
             witnesses: Arc::default(),
             cosigning,
             quorum: Arc::clone(&bench.quorum),
+            budget: bench.budget,
             trusted_proxies: vec!["127.0.0.9".parse().unwrap()],
         };
         let (stop, stopped) = watch::channel(false);

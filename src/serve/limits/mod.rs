@@ -5,6 +5,8 @@
 //! record, a result, a remembered failure, a job that is underway) costs nothing. The operator, on
 //! this machine and through no proxy, has no limits.
 //!
+//! [`budget`] says how much the log may grow, whoever asks.
+//!
 //! Each class counts twice: for the client, and for the wider block around it, which may do
 //! [`WIDE`] times as much. Memory is bounded by [`TRACKED_MAX`]; what a client has used up is never
 //! forgotten early. To use up the room for others somebody needs hundreds of wide blocks, for
@@ -24,6 +26,7 @@ use crate::{
 
 pub mod blocks;
 mod buckets;
+pub mod budget;
 
 /// Most buckets that are kept, of some 50 bytes each.
 const TRACKED_MAX: usize = 65_536;
@@ -42,6 +45,8 @@ pub enum Class {
     Build,
     /// A build that a program asks for by a lookup or a download that is not there yet.
     Lookup,
+    /// A record more in the log, on top of either: what one client may add in a day.
+    Day,
     /// A build with an older Go, on top: its standard library is mostly compiled anew.
     OldGo,
     /// What a moving name means; a request to the module proxy.
@@ -54,9 +59,10 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Build,
         Self::Lookup,
+        Self::Day,
         Self::OldGo,
         Self::Name,
         Self::Retry,
@@ -69,6 +75,7 @@ impl Class {
         match self {
             Self::Build => "build",
             Self::Lookup => "lookup",
+            Self::Day => "day",
             Self::OldGo => "old_go",
             Self::Name => "name",
             Self::Retry => "retry",
@@ -80,6 +87,7 @@ impl Class {
         match self {
             Self::Build => "new builds",
             Self::Lookup => "lookups of what is not built yet",
+            Self::Day => "new builds in a day",
             Self::OldGo => "new builds with old Go releases",
             Self::Name => "names that are looked up at the module proxy",
             Self::Retry => "builds that are tried again",
@@ -92,6 +100,8 @@ impl Class {
     fn rate(self) -> Rate {
         let (burst, period_s) = match self {
             Self::Build | Self::Lookup => (30, 10),
+            // At most 1,000 in any 24 hours: what has saved up, and what comes.
+            Self::Day => (500, 173),
             Self::OldGo => (10, 60),
             Self::Name => (120, 1),
             Self::Retry => (10, 60),
@@ -132,8 +142,9 @@ impl Asker {
 
     /// What a build with this Go release counts as.
     pub(super) fn classes(self, go: GoVersion) -> Vec<Class> {
+        let day = (self.class != Class::Observation).then_some(Class::Day);
         let old = is_old(go).then_some(Class::OldGo);
-        [self.class].into_iter().chain(old).collect()
+        [self.class].into_iter().chain(day).chain(old).collect()
     }
 }
 
@@ -285,10 +296,16 @@ mod tests {
         let (_, rates) = rates();
         let asker = Asker::person(visitor("192.0.2.1"));
         let classes = |go: &str| asker.classes(GoVersion::parse(go).unwrap());
-        assert_eq!(classes("go1.13.15"), [Class::Build, Class::OldGo]);
+        assert_eq!(
+            classes("go1.13.15"),
+            [Class::Build, Class::Day, Class::OldGo]
+        );
         let (newest, _) = pins::all(Target::HOST).next().unwrap();
         for minor in [newest.minor() - 1, newest.minor(), newest.minor() + 1] {
-            assert_eq!(classes(&format!("go1.{minor}.0")), [Class::Build]);
+            assert_eq!(
+                classes(&format!("go1.{minor}.0")),
+                [Class::Build, Class::Day]
+            );
         }
         for _ in 0..10 {
             rates.take(asker.visitor, &classes("go1.21.0")).unwrap();
