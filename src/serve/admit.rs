@@ -84,7 +84,7 @@ impl Queue {
         }
         let observations = {
             let jobs = self.0.lock();
-            let waiting = jobs.waiting.values();
+            let waiting = jobs.waiting.jobs();
             waiting
                 .filter(|job| job.purpose() == Purpose::Observation)
                 .count()
@@ -127,6 +127,7 @@ impl Queue {
     /// observation published costs what a build costs: it grows the log.
     async fn join(&self, job: &Job, asker: Asker) -> Result<bool, QueueError> {
         if job.purpose() == Purpose::Publication {
+            self.take_turn(job, asker).await?;
             return Ok(true);
         }
         self.check_log()?;
@@ -136,8 +137,20 @@ impl Queue {
         let joined = job.publish();
         if joined {
             self.0.parts.catalogue.publish_job(job.id).await?;
+            self.take_turn(job, asker).await?;
         }
         Ok(joined)
+    }
+
+    /// Nobody waits behind the other jobs of the client that was first to ask for this one.
+    async fn take_turn(&self, job: &Job, asker: Asker) -> Result<(), QueueError> {
+        let client = asker.turn();
+        let has_moved = self.0.lock().waiting.join(job.id, &client);
+        if has_moved {
+            self.0.parts.catalogue.give_job(job.id, client).await?;
+            self.0.pump();
+        }
+        Ok(())
     }
 
     /// Nothing is built for a log that takes no entries.
@@ -170,7 +183,9 @@ impl Queue {
             self.check_budget(key, asker).await?;
         }
         let (catalogue, now_ms) = (&self.0.parts.catalogue, self.0.parts.clock.now_ms());
-        let row = catalogue.add_job(key.to_string(), now_ms, publish).await?;
+        let row = catalogue
+            .add_job(key.to_string(), now_ms, publish, asker.turn())
+            .await?;
         let job = self.0.enqueue(key.clone(), &row);
         info!(job.id = row.id, "job {} waits: {key}", row.id);
         self.0.pump();

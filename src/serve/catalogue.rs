@@ -59,11 +59,16 @@ impl Catalogue {
         let connection = db::open(path)?;
         connection.execute_batch(include_str!("schema.sql"))?;
         fill_packages(&connection)?;
-        let sql = "SELECT count(*) FROM pragma_table_info('job') WHERE name = 'publish'";
-        if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
-            // Made by a version before verifiers, whose jobs were all for the log.
-            let sql = "ALTER TABLE job ADD COLUMN publish INTEGER NOT NULL DEFAULT 1";
-            connection.execute_batch(sql)?;
+        for (name, column) in [
+            // Before verifiers all jobs were for the log.
+            ("publish", "publish INTEGER NOT NULL DEFAULT 1"),
+            // Before turns all clients were one.
+            ("client", "client TEXT NOT NULL DEFAULT ''"),
+        ] {
+            let sql = "SELECT count(*) FROM pragma_table_info('job') WHERE name = ?1";
+            if connection.query_row(sql, [name], |row| row.get::<_, i64>(0))? == 0 {
+                connection.execute_batch(&format!("ALTER TABLE job ADD COLUMN {column}"))?;
+            }
         }
         Ok(Self {
             writer: Arc::new(Mutex::new(connection)),
@@ -97,16 +102,29 @@ impl Catalogue {
         key: String,
         now_ms: u64,
         publish: bool,
+        client: String,
     ) -> Result<JobRow, CatalogueError> {
         self.run(move |db| {
             db.execute(
-                "INSERT INTO job (key, created_ms, interest_ms, publish) VALUES (?1, ?2, ?2, ?3)
+                "INSERT INTO job (key, created_ms, interest_ms, publish, client)
+                 VALUES (?1, ?2, ?2, ?3, ?4)
                  ON CONFLICT (key) DO UPDATE SET interest_ms = excluded.interest_ms,
                  publish = max(publish, excluded.publish)",
-                params![key, now_ms, publish],
+                params![key, now_ms, publish, client],
             )?;
-            let sql = "SELECT id, key, created_ms, interest_ms, publish FROM job WHERE key = ?1";
+            let sql = "SELECT id, key, created_ms, interest_ms, publish, client FROM job
+                 WHERE key = ?1";
             Ok(db.query_row(sql, params![key], job_row)?)
+        })
+        .await
+    }
+
+    /// Notes whose turn a job takes from now on.
+    pub async fn give_job(&self, id: u64, client: String) -> Result<(), CatalogueError> {
+        self.run(move |db| {
+            let sql = "UPDATE job SET client = ?2 WHERE id = ?1";
+            db.execute(sql, params![id, client])?;
+            Ok(())
         })
         .await
     }
@@ -133,7 +151,8 @@ impl Catalogue {
     /// All jobs in their order.
     pub async fn jobs(&self) -> Result<Vec<JobRow>, CatalogueError> {
         self.read(|db| {
-            let sql = "SELECT id, key, created_ms, interest_ms, publish FROM job ORDER BY id";
+            let sql = "SELECT id, key, created_ms, interest_ms, publish, client FROM job
+                 ORDER BY id";
             let mut query = db.prepare(sql)?;
             let rows = query
                 .query_map([], job_row)?
@@ -357,5 +376,6 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         created_ms: row.get(2)?,
         interest_ms: row.get(3)?,
         publish: row.get(4)?,
+        client: row.get(5)?,
     })
 }

@@ -33,7 +33,7 @@ impl Inner {
         let job = Arc::new(Job::new(key, row, self.started_ms));
         let mut jobs = self.lock();
         jobs.by_key.insert(row.key.clone(), Arc::clone(&job));
-        jobs.waiting.insert(row.id, Arc::clone(&job));
+        jobs.waiting.add(Arc::clone(&job), &row.client);
         job
     }
 
@@ -41,15 +41,16 @@ impl Inner {
     pub(super) fn pump(self: &Arc<Self>) {
         let mut jobs = self.lock();
         while !self.stopping.load(Relaxed) && jobs.running.len() < self.parts.builds_max.max(1) {
-            let Some((id, job)) = jobs.waiting.pop_first() else {
+            let Some(job) = jobs.waiting.pop() else {
                 break;
             };
+            let id = job.id;
             job.live.place(0);
             // Started under the lock, so that the end of the job finds its handle in place.
             let task = tokio::spawn(run::job(Arc::clone(self), job));
             jobs.running.insert(id, task.abort_handle());
         }
-        for (place, job) in (1..).zip(jobs.waiting.values()) {
+        for (place, job) in (1..).zip(jobs.waiting.jobs()) {
             job.live.place(place);
         }
     }
@@ -86,7 +87,7 @@ impl Inner {
         {
             let mut jobs = self.lock();
             jobs.by_key.remove(&job.key.to_string());
-            jobs.waiting.remove(&job.id);
+            drop(jobs.waiting.remove(job.id));
             jobs.running.remove(&job.id);
             jobs.verifying.remove(&job.id);
         }

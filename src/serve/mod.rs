@@ -41,6 +41,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod cosign;
 mod events;
+mod fair;
 pub mod guard;
 mod health;
 mod home;

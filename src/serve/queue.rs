@@ -7,7 +7,7 @@
 //! whoever waited needs time to come back. The queue never runs the same key twice at once.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -24,6 +24,7 @@ use crate::{
         artifacts::{ArtifactError, Artifacts},
         catalogue::{Catalogue, CatalogueError, FailureRow},
         clock::Clock,
+        fair::Fair,
         ledger::Ledger,
         limits::{
             Asker, Limited, Rates,
@@ -115,7 +116,7 @@ pub(super) struct Inner {
 #[derive(Default)]
 pub(super) struct Jobs {
     pub(super) by_key: HashMap<String, Arc<Job>>,
-    pub(super) waiting: BTreeMap<u64, Arc<Job>>,
+    pub(super) waiting: Fair,
     pub(super) running: HashMap<u64, AbortHandle>,
     /// Built, waiting for verifiers: they hold no place among the builds, or two instances that
     /// verify each other would wait for each other's places.
@@ -228,7 +229,7 @@ impl Queue {
             jobs.by_key.values().filter(is_unwanted).cloned().collect()
         };
         for job in unwanted {
-            if self.0.lock().waiting.contains_key(&job.id) {
+            if self.0.lock().waiting.contains(job.id) {
                 // The row first: a crash in between leaves a job less, not one that nobody wants.
                 self.0.parts.catalogue.remove_job(job.id).await?;
                 self.0.leave(&job, End::Dropped);
@@ -277,14 +278,10 @@ impl Queue {
         self.0.lock().verifying.len()
     }
 
-    /// Place of a job: 0 runs, 1 is next.
+    /// Place of a job: 0 runs, 1 is next as long as nobody comes whose turn is earlier.
     #[must_use]
     pub fn place(&self, job: &Job) -> usize {
-        let jobs = self.0.lock();
-        match jobs.waiting.contains_key(&job.id) {
-            true => jobs.waiting.range(..=job.id).count(),
-            false => 0,
-        }
+        self.0.lock().waiting.place(job.id).unwrap_or(0)
     }
 
     /// Ends what runs and starts nothing more. Rows stay, so the next start resumes them.

@@ -7,8 +7,9 @@ use super::{
     artifacts::Artifacts,
     catalogue::Catalogue,
     ledger::Health,
+    limits::Asker,
     queue::{Job, Queue, QueueError, Standing},
-    testing::{Bench, HOSTILE, Outcome, fails, key, key_of, operator},
+    testing::{Bench, HOSTILE, Outcome, fails, key, key_of, operator, visitor},
 };
 use crate::{
     build::FailureClass,
@@ -385,6 +386,7 @@ async fn a_database_of_before_verifiers_is_taken_over() {
     for _ in 0..2 {
         let jobs = Catalogue::open(&path).unwrap().jobs().await.unwrap();
         assert!(jobs[0].publish, "what waited was for the log");
+        assert_eq!(jobs[0].client, "");
     }
 }
 
@@ -426,4 +428,51 @@ async fn other_instances_fill_a_part_of_the_line_only() {
         "{taken}"
     );
     ask(&queue, &key()).await;
+}
+
+#[tokio::test]
+async fn one_client_cannot_keep_all_others_waiting_and_a_restart_keeps_the_order() {
+    let bench = Bench::new();
+    bench.executor.go.send_replace(false);
+    let queue = bench.queue(1).await;
+    let asker = |address| Asker::person(visitor(address));
+    let (many, few) = (asker("192.0.2.1"), asker("192.0.2.2"));
+    for n in 0..8 {
+        queue.ask(&key_of(n), false, many).await.unwrap();
+    }
+    begun(&bench, &queue, 1).await;
+    for n in 10..12 {
+        queue.ask(&key_of(n), false, few).await.unwrap();
+    }
+    let observer = Asker::observer(visitor("192.0.2.1"));
+    for n in 20..23 {
+        queue.observe(&key_of(n), observer).await.unwrap();
+    }
+    // A third one joins the last job of the first, and does not wait behind all the others.
+    queue
+        .ask(&key_of(7), false, asker("192.0.2.3"))
+        .await
+        .unwrap();
+    let order = [7, 10, 20, 1, 11, 21, 2, 22, 3, 4, 5, 6];
+    for (place, n) in (1..).zip(order) {
+        let Standing::Underway(job) = queue.standing(&key_of(n)).await.unwrap() else {
+            panic!("underway")
+        };
+        assert_eq!(queue.place(&job), place, "{n}");
+        let said = format!("number {place} ");
+        let doing = job.live.snapshot().doing;
+        assert!(place < 2 || format!("{doing} ").contains(&said), "{doing}");
+    }
+    queue.stop();
+    drop(queue);
+
+    let queue = bench.queue(1).await;
+    begun(&bench, &queue, 2).await;
+    bench.executor.go.send_replace(true);
+    while queue.waiting() + queue.running() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let order = [0, 0, 7, 10, 20, 1, 11, 21, 2, 22, 3, 4, 5, 6];
+    let order: Vec<_> = order.iter().map(|n| key_of(*n).to_string()).collect();
+    assert_eq!(bench.executor.started(), order, "the first ran twice");
 }

@@ -20,6 +20,8 @@ pub struct JobRow {
     pub interest_ms: u64,
     /// Whether somebody wants it in the log, not only another instance its bits.
     pub publish: bool,
+    /// Whose turn it takes.
+    pub client: String,
 }
 
 /// A build that is in the log.

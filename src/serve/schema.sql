@@ -4,7 +4,8 @@ CREATE TABLE IF NOT EXISTS job (
     key TEXT NOT NULL UNIQUE,             -- log key; identical requests share one job
     created_ms INTEGER NOT NULL,
     interest_ms INTEGER NOT NULL,         -- when somebody last showed interest
-    publish INTEGER NOT NULL DEFAULT 1    -- 0: for another instance, which only asks for the bits
+    publish INTEGER NOT NULL DEFAULT 1,   -- 0: for another instance, which only asks for the bits
+    client TEXT NOT NULL DEFAULT ''       -- whose turn it takes; other instances are one together
 ) STRICT;
 
 -- What was built and is in the log; written in the transaction of the log's entry.

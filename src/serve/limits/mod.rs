@@ -140,6 +140,14 @@ impl Asker {
         Self { visitor, class }
     }
 
+    /// Whose turn in the line its jobs take. Other instances are one client together.
+    pub(super) fn turn(self) -> String {
+        match self.class {
+            Class::Observation => "observations".to_owned(),
+            _ => self.visitor.client.to_string(),
+        }
+    }
+
     /// What a build with this Go release counts as.
     pub(super) fn classes(self, go: GoVersion) -> Vec<Class> {
         let day = (self.class != Class::Observation).then_some(Class::Day);
