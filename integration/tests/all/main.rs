@@ -22,6 +22,7 @@ mod kill;
 mod kill_anywhere;
 mod known_sums;
 mod limits;
+mod limits_http;
 mod log_calls;
 mod log_clock;
 mod log_faults;
