@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -16,13 +16,14 @@ use super::{
     limits::{
         Class, Rates,
         blocks::{Cidr, Visitor},
+        names::Names,
     },
     metrics::Metrics,
     queue::Queue,
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
-    spec::{BuildKey, GoQuery, ModulePath, PackageQuery, url::BuildQuery},
+    spec::{BuildKey, GoQuery, GoVersion, ModulePath, PackageQuery, url::BuildQuery},
     verifiers,
     witness::Board,
 };
@@ -35,8 +36,6 @@ const OBSERVERS_MAX: usize = 128;
 const STREAMS_MAX: usize = 4_096;
 /// Names that are resolved at the same time; each is a request to the module proxy.
 const RESOLVERS_MAX: usize = 16;
-/// How long the module proxy may take to say what a name means.
-const RESOLVE: Duration = Duration::from_secs(30);
 
 /// What all handlers share.
 pub(super) struct App {
@@ -70,9 +69,28 @@ pub(super) struct App {
     pub(super) trusted_proxies: Vec<Cidr>,
     /// What one client may ask for.
     pub(super) rates: Arc<Rates>,
+    /// What was asked of the module proxy just now.
+    pub(super) names: AllNames,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,
+}
+
+/// What was asked of the module proxy just now.
+pub(super) struct AllNames {
+    packages: Names<Resolved>,
+    releases: Names<GoVersion>,
+    modules: Names<Versions>,
+}
+
+impl AllNames {
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            packages: Names::new(Arc::clone(clock)),
+            releases: Names::new(Arc::clone(clock)),
+            modules: Names::new(Arc::clone(clock)),
+        }
+    }
 }
 
 /// How many may do the same at a time.
@@ -80,7 +98,7 @@ pub(super) struct Limits {
     waiters: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     observers: Arc<Semaphore>,
-    resolvers: Semaphore,
+    resolvers: Arc<Semaphore>,
 }
 
 impl Default for Limits {
@@ -89,7 +107,7 @@ impl Default for Limits {
             waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             observers: Arc::new(Semaphore::new(OBSERVERS_MAX)),
-            resolvers: Semaphore::new(RESOLVERS_MAX),
+            resolvers: Arc::new(Semaphore::new(RESOLVERS_MAX)),
         }
     }
 }
@@ -133,27 +151,21 @@ impl App {
     }
 
     /// Asks what a name means today, for a limited time, with limited company.
-    async fn ask<T>(
+    async fn ask<T: Clone + Send + Sync + 'static>(
         &self,
         visitor: Visitor,
-        asked: BoxFuture<'_, Result<T, Failure>>,
+        names: &Names<T>,
+        name: String,
+        question: BoxFuture<'static, Result<T, Failure>>,
     ) -> Result<T, Refusal> {
-        self.rates.take(visitor, &[Class::Name])?;
-        let Ok(_place) = self.limits.resolvers.try_acquire() else {
-            self.metrics
-                .busy
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            return Err(Refusal::busy("too many names are looked up"));
-        };
-        match tokio::time::timeout(RESOLVE, asked).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Refusal::new(
-                axum::http::StatusCode::BAD_GATEWAY,
-                "proxy_timeout",
-                "the module proxy did not answer in time",
-                "try again later",
-            )),
-        }
+        let mut coming = names.get(name, || {
+            self.rates.take(visitor, &[Class::Name])?;
+            let place = self.place(&self.limits.resolvers, "too many names are looked up")?;
+            Ok::<_, Refusal>((place, question))
+        })?;
+        let answer = coming.wait_for(Option::is_some).await;
+        let answer = answer.map_err(|cause| Refusal::internal(&cause))?.clone();
+        Ok(answer.expect("waited for")?)
     }
 
     /// Module, version and folder of a package.
@@ -162,7 +174,11 @@ impl App {
         visitor: Visitor,
         query: PackageQuery,
     ) -> Result<Resolved, Refusal> {
-        self.ask(visitor, self.executor.resolve(query)).await
+        let executor = Arc::clone(&self.executor);
+        let name = format!("{query:?}");
+        let question = Box::pin(async move { executor.resolve(query).await });
+        self.ask(visitor, &self.names.packages, name, question)
+            .await
     }
 
     /// A Go release.
@@ -170,10 +186,15 @@ impl App {
         &self,
         visitor: Visitor,
         query: GoQuery,
-    ) -> Result<crate::spec::GoVersion, Refusal> {
+    ) -> Result<GoVersion, Refusal> {
         match query {
             GoQuery::Exact(go) => Ok(go),
-            moving => self.ask(visitor, self.executor.resolve_go(moving)).await,
+            moving => {
+                let executor = Arc::clone(&self.executor);
+                let question = Box::pin(async move { executor.resolve_go(moving).await });
+                self.ask(visitor, &self.names.releases, moving.to_string(), question)
+                    .await
+            }
         }
     }
 
@@ -183,7 +204,10 @@ impl App {
         visitor: Visitor,
         module: ModulePath,
     ) -> Result<Versions, Refusal> {
-        self.ask(visitor, self.executor.versions(module)).await
+        let executor = Arc::clone(&self.executor);
+        let name = module.to_string();
+        let question = Box::pin(async move { executor.versions(module).await });
+        self.ask(visitor, &self.names.modules, name, question).await
     }
 
     /// The key that a build with moving names means today; asks nobody when nothing moves.

@@ -17,7 +17,7 @@ use tracing::{error, info};
 
 use self::{
     api::observations::Observed,
-    app::{App, Limits},
+    app::{AllNames, App, Limits},
     artifacts::{ArtifactError, Artifacts},
     catalogue::{Catalogue, CatalogueError},
     clock::{Clock, SystemClock},
@@ -207,6 +207,7 @@ async fn open(
     let artifacts = Artifacts::open(&config.artifacts, config.room_min)?;
     let metrics = Arc::new(Metrics::default());
     let rates = Arc::new(Rates::new(Arc::clone(&clock), Arc::clone(&metrics)));
+    let names = AllNames::new(&clock);
     let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {
         catalogue: catalogue.clone(),
@@ -240,6 +241,7 @@ async fn open(
         observed: Observed::default(),
         builds_max: config.builds_max,
         policy_sha256: config.policy_sha256,
+        names,
         trusted_proxies: config.trusted_proxies,
         rates,
         stopping,

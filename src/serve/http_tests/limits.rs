@@ -173,3 +173,40 @@ async fn the_log_grows_by_its_budget_a_day_and_what_exists_is_served() {
     site.bench.clock.advance(2 * 3_600);
     assert_eq!(site.fetch(one, &version(3)).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_no_of_the_module_proxy_is_the_answer_for_a_moment() {
+    let site = Site::new().await;
+    let asked = || site.bench.executor.resolved.load(Relaxed);
+    let name = |version| format!("/api/v1/specs?spec=example.org/m@{version}/cmd/tool&go=go1.26.8");
+    for (version, status, kept_s) in [("v1.9.9", 404, 60), ("v0.0.9", 502, 10)] {
+        let before = asked();
+        for _ in 0..200 {
+            let answer = site.fetch([192, 0, 2, 1], &name(version)).await;
+            assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
+        }
+        site.bench.clock.advance(kept_s - 1);
+        site.get(&name(version)).await;
+        assert_eq!(asked(), before + 1, "{version}");
+        site.bench.clock.advance(1);
+        site.get(&name(version)).await;
+        assert_eq!(asked(), before + 2, "{version}");
+    }
+    let before = asked();
+    for _ in 0..3 {
+        assert_eq!(site.get(&name("latest")).await.status, StatusCode::OK);
+    }
+    assert_eq!(asked(), before + 3, "a yes is not kept");
+}
+
+#[tokio::test]
+async fn all_who_ask_for_a_name_at_once_share_one_question() {
+    let site = Site::new().await;
+    let name = "/api/v1/specs?spec=example.org/m@latest/cmd/tool&go=go1.26.8";
+    let ask = |n: u8| site.fetch([192, 0, 2, n], name);
+    let (one, two, three) = tokio::join!(ask(1), ask(2), ask(3));
+    for answer in [one, two, three] {
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    assert_eq!(site.bench.executor.resolved.load(Relaxed), 1);
+}

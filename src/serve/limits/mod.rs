@@ -5,7 +5,8 @@
 //! record, a result, a remembered failure, a job that is underway) costs nothing. The operator, on
 //! this machine and through no proxy, has no limits.
 //!
-//! [`budget`] says how much the log may grow, whoever asks.
+//! [`names`] asks the module proxy once for all who want to know the same. [`budget`] says how much
+//! the log may grow, whoever asks.
 //!
 //! Each class counts twice: for the client, and for the wider block around it, which may do
 //! [`WIDE`] times as much. Memory is bounded by [`TRACKED_MAX`]; what a client has used up is never
@@ -27,6 +28,7 @@ use crate::{
 pub mod blocks;
 mod buckets;
 pub mod budget;
+pub(super) mod names;
 
 /// Most buckets that are kept, of some 50 bytes each.
 const TRACKED_MAX: usize = 65_536;
