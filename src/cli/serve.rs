@@ -302,13 +302,11 @@ impl Serve {
         keeper.abort();
         stop_witnesses.send_replace(true);
         let _ended = witnesses.await; // it holds the log, whose last holder ends the appender
-        match gone {
-            Some(role) => {
-                let text = format!("role `{role}` ended; the service stops");
-                Err(Stop::new(Stop::FAILED, text))
-            }
-            None => Ok(()),
-        }
+        let without = |role| {
+            let text = format!("role `{role}` ended; the service stops");
+            Err(Stop::new(Stop::FAILED, text))
+        };
+        gone.map_or(Ok(()), without)
     }
 
     /// How much the log may grow in a day.

@@ -13,8 +13,8 @@ use std::{
 
 use super::{
     cosign::{Cosigning, Witnessed},
-    pace::Pace,
     limits::Class,
+    pace::Pace,
 };
 use crate::{verifiers::board::Standing as Verifier, witness::board::Standing};
 

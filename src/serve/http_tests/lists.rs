@@ -210,7 +210,12 @@ async fn a_disk_that_is_nearly_full_stops_builds_and_no_reader() {
     let ledger: Arc<dyn Ledger> = Arc::clone(&bench.ledger) as _;
     let built = {
         let queue = bench.queue(1).await;
-        drop(queue.wait(&key(), false).await.unwrap());
+        drop(
+            queue
+                .wait(&key(), false, crate::serve::testing::operator())
+                .await
+                .unwrap(),
+        );
         queue
     };
     built.stop();
