@@ -268,7 +268,7 @@ impl Serve {
             behind_tls,
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
-            notes: notes(&engine, &log),
+            notes: notes(&engine, &log, behind_tls && self.trusted_proxy.is_empty()),
             told: hear(self.words.told(), ready.reading, &mut signals),
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
@@ -339,14 +339,18 @@ fn hear(
 }
 
 /// What the home page and health say of this instance.
-fn notes(engine: &Engine, log: &Log) -> Vec<String> {
+fn notes(engine: &Engine, log: &Log, is_proxy_unknown: bool) -> Vec<String> {
     let weak = engine.not_in_force().iter();
     let weak = weak.map(|m| format!("not in force: {}: {}", m.what, m.why));
     let follows = log.follows().map(|follows| {
         let (old, size) = (&follows.log, follows.tree.size);
         format!("log: it follows {old}, which has ended at {size} records")
     });
-    follows.into_iter().chain(weak).collect()
+    let all_one = is_proxy_unknown.then(|| {
+        "limits: all visitors count as one, until --trusted-proxy names the proxy in front"
+            .to_owned()
+    });
+    follows.into_iter().chain(weak).chain(all_one).collect()
 }
 
 fn parse_witness(text: &str) -> Result<Witness, String> {

@@ -62,7 +62,8 @@ fn block(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
 pub struct Visitor {
     /// Counts as one.
     pub client: Client,
-    /// Somebody on this machine who comes through no proxy: the operator, to whom no limit applies.
+    /// Somebody on this machine who comes through no proxy, as far as the headers tell: the
+    /// operator, to whom no limit applies.
     pub is_operator: bool,
 }
 
@@ -72,10 +73,9 @@ impl Visitor {
     pub(in crate::serve) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> Self {
         let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
         if !is_trusted(peer) {
-            let (client, is_operator) = (Client::of(peer), peer.to_canonical().is_loopback());
             return Self {
-                client,
-                is_operator,
+                client: Client::of(peer),
+                is_operator: peer.to_canonical().is_loopback() && !comes_through_a_proxy(headers),
             };
         }
         let address = forwarded_for(headers, is_trusted).unwrap_or(peer);
@@ -84,6 +84,13 @@ impl Visitor {
             is_operator: false,
         }
     }
+}
+
+/// Whether a reverse proxy says that it has passed this on; one on this machine that nobody named
+/// as trusted must not make every visitor the operator.
+fn comes_through_a_proxy(headers: &HeaderMap) -> bool {
+    let fields = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+    fields.iter().any(|field| headers.contains_key(*field))
 }
 
 /// The last address that no trusted proxy has: it was seen by one, all before it is hearsay. When
@@ -200,8 +207,9 @@ mod tests {
         let own = ("192.0.2.1".to_owned(), false);
         assert_eq!(visitor("192.0.2.1", &claim, &[]), own);
         assert_eq!(visitor("192.0.2.1", &claim, &["10.0.0.0/8"]), own);
+        let proxy = ("127.0.0.1".to_owned(), false);
+        assert_eq!(visitor("127.0.0.1", &claim, &["10.0.0.0/8"]), proxy);
         let operator = ("127.0.0.1".to_owned(), true);
-        assert_eq!(visitor("127.0.0.1", &claim, &["10.0.0.0/8"]), operator);
         assert_eq!(visitor("::ffff:127.0.0.1", &[], &[]), operator);
         assert_eq!(visitor("::1", &[], &[]), ("::".to_owned(), true));
     }
