@@ -8,6 +8,7 @@ use crate::{
     get::state::StateError,
     log::ArchiveError,
     proxy::GetError as HttpError,
+    receipt::Ended,
     spec::hex,
     store::durable::{self, DurableError},
     tlog::{NoteError, VerifierKey},
@@ -45,19 +46,9 @@ pub enum AuditError {
     /// The data folder cannot be read.
     #[error("cannot read the data folder")]
     Folder(#[source] ArchiveError),
-    /// The log of the key has ended, as the key itself has signed; another one is there.
-    #[error(
-        "the log `{old}` has ended at {size} records and said that `{next}` follows it. That makes \
-         nobody trust the new key: get it from where you trust it, and name it with --verifierkey"
-    )]
-    Ended {
-        /// Name of the key.
-        old: String,
-        /// Records of its last head.
-        size: u64,
-        /// The key that follows, as it says.
-        next: String,
-    },
+    /// The log of the key has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
     /// The log does not have what was asked for.
     #[error("the log has no {what}; its signed head has {size} leaves")]
     NotInLog {
@@ -94,10 +85,7 @@ impl AuditError {
             Self::Unavailable { .. } => 4,
             Self::Folder(ArchiveError::NoLog { .. }) => 2,
             Self::Folder(ArchiveError::Damaged(_)) => 3,
-            Self::Folder(_)
-            | Self::TooLarge { .. }
-            | Self::NotInLog { .. }
-            | Self::Ended { .. } => 1,
+            Self::Folder(_) | Self::TooLarge { .. } | Self::NotInLog { .. } | Self::Ended(_) => 1,
             Self::State(error) if error.is_io() => 1,
             Self::State(_) => 3,
         }

@@ -105,12 +105,7 @@ async fn end_of(source: &dyn Source, key: &VerifierKey, head: &[u8]) -> Option<A
     let leaves = missing::leaves(source, parse_decimal(size)?, 0)
         .await
         .ok()?;
-    let (tree, next) = KeysLeaf::end_of(key, leaves.first()?)?;
-    Some(AuditError::Ended {
-        old: key.name().to_owned(),
-        size: tree.size,
-        next: next.to_string(),
-    })
+    KeysLeaf::end_of(key, leaves.first()?).map(AuditError::from)
 }
 
 /// Reads both forms of the newest head. The log may grow between two requests, but it publishes

@@ -228,18 +228,11 @@ fn json(key: &BuildKey, built: &Built, path: &Path, provenance: &Path) -> String
             |m| json!({"path": m.path, "version": m.version, "h1": m.h1, "go_mod_h1": m.go_mod_h1}),
         )
         .collect();
-    let document = json!({
+    let mut document = json!({
         "spec": format!("{}{}", key.module, match key.dir.as_str() {
             "" => String::new(),
             dir => format!("/{dir}"),
         }),
-        "module": key.module.path.as_str(),
-        "version": key.module.version.as_str(),
-        "package": key.package(),
-        "goos": key.target.goos(),
-        "goarch": key.target.goarch(),
-        "goversion": key.go.to_string(),
-        "variant": key.variant.as_str(),
         "sum": Sum::of(&built.sha256).to_string(),
         "sha256": hex(&built.sha256),
         "size": built.size,
@@ -251,6 +244,7 @@ fn json(key: &BuildKey, built: &Built, path: &Path, provenance: &Path) -> String
         "timings_ms": timings,
         "warnings": built.warnings,
     });
+    key.tell(&mut document);
     document.to_string()
 }
 

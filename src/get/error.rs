@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::state::StateError;
 use crate::{
     proxy::GetError as HttpError,
-    receipt::ReceiptError,
+    receipt::{Ended, ReceiptError},
     spec::SpecError,
     store::durable::DurableError,
     tlog::{NoteError, ReadError},
@@ -49,19 +49,9 @@ pub enum GetError {
     /// The head is not signed by the key.
     #[error("the instance's signed head is wrong")]
     Note(#[source] NoteError),
-    /// The log of the key has ended, as the key itself has signed.
-    #[error(
-        "the log `{old}` has ended at {size} records and said that `{next}` follows it. That makes \
-         nobody trust the new key: get it from where you trust it, and name it with --verifierkey"
-    )]
-    Ended {
-        /// Name of the key.
-        old: String,
-        /// Records of its last head.
-        size: u64,
-        /// The key that follows, as it says.
-        next: String,
-    },
+    /// The log of the key has ended.
+    #[error(transparent)]
+    Ended(#[from] Ended),
     /// Tiles and head contradict each other, or the record is not in the log.
     #[error("the log contradicts itself")]
     Proof(#[source] ReadError<std::convert::Infallible>),
@@ -126,7 +116,7 @@ impl GetError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Spec(_) | Self::NoModule | Self::Key(_) | Self::Url { .. } => 2,
-            Self::Refused(_) | Self::Ended { .. } | Self::Write(_) => 1,
+            Self::Refused(_) | Self::Ended(_) | Self::Write(_) => 1,
             Self::Unavailable { .. } => 4,
             Self::State(error) if error.is_io() => 1,
             Self::State(_)

@@ -184,12 +184,7 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
 async fn end_of(key: &VerifierKey, note: &[u8], remote: &Remote) -> Option<GetError> {
     let size = parse_tree(std::str::from_utf8(note).ok()?).ok()?.size;
     let leaf = remote.leaf(0, size).await.ok()?;
-    let (tree, next) = KeysLeaf::end_of(key, &leaf)?;
-    Some(GetError::Ended {
-        old: key.name().to_owned(),
-        size: tree.size,
-        next: next.to_string(),
-    })
+    KeysLeaf::end_of(key, &leaf).map(GetError::from)
 }
 
 /// Asks for the record; for a package whose module is not named, of the longest module first.
@@ -297,15 +292,8 @@ impl Got {
     /// The document of `--json`.
     pub fn json(&self) -> serde_json::Value {
         let Record { key, size, sum } = &self.record;
-        serde_json::json!({
+        let mut got = serde_json::json!({
             "key": key.to_string(),
-            "module": key.module.path.to_string(),
-            "version": key.module.version.to_string(),
-            "package": key.package(),
-            "goos": key.target.goos(),
-            "goarch": key.target.goarch(),
-            "goversion": key.go.to_string(),
-            "variant": key.variant.as_str(),
             "sum": sum.to_string(),
             "size": size,
             "sha256": self.sha256.as_ref().map(|sha256| hex(sha256)),
@@ -315,6 +303,8 @@ impl Got {
             "path": self.path,
             "receipt": self.receipt,
             "warnings": self.warnings,
-        })
+        });
+        key.tell(&mut got);
+        got
     }
 }

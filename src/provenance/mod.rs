@@ -121,18 +121,11 @@ fn definition(key: &BuildKey, built: &Built) -> Result<Value, NoDirHash> {
     } else {
         "-buildid="
     };
+    let mut asked = json!({ "key": key.to_string() });
+    key.tell(&mut asked);
     Ok(json!({
         "buildType": BUILD_TYPE,
-        "externalParameters": {
-            "key": key.to_string(),
-            "module": key.module.path.to_string(),
-            "version": key.module.version.to_string(),
-            "package": key.package(),
-            "goos": key.target.goos(),
-            "goarch": key.target.goarch(),
-            "goversion": key.go.to_string(),
-            "variant": key.variant.as_str(),
-        },
+        "externalParameters": asked,
         "internalParameters": {
             "flags": ["-trimpath", format!("-ldflags={ldflags}")],
             "cgo": false,

@@ -28,6 +28,21 @@ use crate::tlog::{
     text::{checkpoint_text, parse_checkpoint, parse_decimal},
 };
 
+/// The log of a key has ended, as the key itself has signed; another one is there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the log `{old}` has ended at {size} records and said that `{next}` follows it. That makes \
+     nobody trust the new key: get it from where you trust it, and name it with --verifierkey"
+)]
+pub struct Ended {
+    /// Name of the key.
+    pub old: String,
+    /// Records of its last head.
+    pub size: u64,
+    /// The key that follows, as it says.
+    pub next: String,
+}
+
 const LOG: &str = "follows/1 log ";
 const HEAD: &str = "follows/1 head ";
 const END: &str = "follows/1 end ";
@@ -164,7 +179,11 @@ mod tests {
         assert!(text.contains("\nfollows/1 log old.example+"), "{text}");
         assert_eq!(KeysLeaf::parse(&text).unwrap(), leaf);
         let told = KeysLeaf::end_of(old.verifier(), &text);
-        assert_eq!(told, Some((TREE, new.verifier().clone())));
+        let ended = told.expect("the old key has signed it");
+        assert_eq!(
+            (ended.size, ended.next),
+            (TREE.size, new.verifier().to_string())
+        );
         assert!(KeysLeaf::end_of(new.verifier(), &text).is_none());
         for (from, to) in [
             ("head 17", "head 017"),

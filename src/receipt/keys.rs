@@ -1,9 +1,9 @@
 //! Leaf 0 of a log: the keys of everything after it.
 
-use super::{Follows, ReceiptError};
+use super::{Ended, Follows, ReceiptError};
 use crate::{
     spec::{hex, unhex},
-    tlog::{Tree, VerifierKey},
+    tlog::VerifierKey,
 };
 
 /// Longest text, in bytes: two keys, whose names have at most 255 bytes, and four other lines.
@@ -38,12 +38,14 @@ impl KeysLeaf {
     /// believe: that the log of `old` has ended with this head, and that `old` has signed that this
     /// other key follows. It makes nobody trust that key.
     #[must_use]
-    pub fn end_of(old: &VerifierKey, leaf: &str) -> Option<(Tree, VerifierKey)> {
+    pub fn end_of(old: &VerifierKey, leaf: &str) -> Option<Ended> {
         let keys = Self::parse(leaf).ok()?;
         let follows = keys.follows.filter(|follows| follows.log == *old)?;
-        follows
-            .is_signed(&keys.log)
-            .then_some((follows.tree, keys.log))
+        follows.is_signed(&keys.log).then(|| Ended {
+            old: old.name().to_owned(),
+            size: follows.tree.size,
+            next: keys.log.to_string(),
+        })
     }
 
     /// Parses a text that prints back to itself.

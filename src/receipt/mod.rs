@@ -30,7 +30,7 @@ use crate::{
 };
 pub use check::Proved;
 pub use error::ReceiptError;
-pub use follows::Follows;
+pub use follows::{Ended, Follows};
 pub use keys::KeysLeaf;
 
 /// Longest receipt, in bytes.

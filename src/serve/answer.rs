@@ -15,7 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
 
 use super::{
@@ -350,7 +351,7 @@ pub(super) fn redirect(status: StatusCode, path: &str, cache: &'static str) -> R
 
 /// A binary as a download: never shown, never run by a browser.
 pub(super) fn download(opened: Opened, name: &str, sha256: &[u8; 32]) -> Response {
-    let (to, from) = tokio::sync::mpsc::channel::<std::io::Result<Vec<u8>>>(1);
+    let (to, from) = mpsc::channel::<std::io::Result<Vec<u8>>>(1);
     let mut file = tokio::fs::File::from_std(opened.file);
     tokio::spawn(async move {
         loop {
@@ -362,7 +363,7 @@ pub(super) fn download(opened: Opened, name: &str, sha256: &[u8; 32]) -> Respons
             }
         }
     });
-    let stream = tokio_stream::wrappers::ReceiverStream::new(from);
+    let stream = ReceiverStream::new(from);
     let mut response = Response::new(axum::body::Body::from_stream(stream));
     let quoted = |text: String| HeaderValue::from_str(&text).ok();
     for (header, value) in [

@@ -21,8 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
 use super::{
-    answer,
-    answer::{NO_STORE, Refusal},
+    answer::{self, NO_STORE, Refusal},
     app::App,
     limits::Asker,
     live::Batch,
@@ -67,13 +66,17 @@ pub(super) async fn stream(
         }
     }
     app.metrics.streams.fetch_add(1, Relaxed);
+    Ok(answer(from))
+}
+
+/// What is to be told, as it comes.
+pub(super) fn answer(from: mpsc::Receiver<Result<Event, Infallible>>) -> Response {
     let mut response = Sse::new(ReceiverStream::new(from)).into_response();
-    // Proxies that buffer would hold back progress.
+    // Proxies that buffer would hold back what is new.
     let name = HeaderName::from_static("x-accel-buffering");
-    response
-        .headers_mut()
-        .insert(name, HeaderValue::from_static("no"));
-    Ok(answer::cached(response, NO_STORE))
+    let no = HeaderValue::from_static("no");
+    response.headers_mut().insert(name, no);
+    answer::cached(response, NO_STORE)
 }
 
 type To = mpsc::Sender<Result<Event, Infallible>>;

@@ -53,6 +53,17 @@ pub struct BuildKey {
 }
 
 impl BuildKey {
+    /// Writes what it is made of into a JSON object, the same names wherever a build is told.
+    pub fn tell(&self, object: &mut serde_json::Value) {
+        object["module"] = self.module.path.as_str().into();
+        object["version"] = self.module.version.as_str().into();
+        object["package"] = self.package().into();
+        object["goos"] = self.target.goos().into();
+        object["goarch"] = self.target.goarch().into();
+        object["goversion"] = self.go.to_string().into();
+        object["variant"] = self.variant.as_str().into();
+    }
+
     /// Longest accepted key in bytes: path, version, directory and target at their own maxima.
     pub const LEN_MAX: usize = 800;
 

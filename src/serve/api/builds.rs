@@ -22,7 +22,7 @@ use crate::{
         limits::{Asker, blocks::Visitor},
         queue::Standing,
     },
-    spec::{BuildKey, PackageQuery, Variant, hex, url},
+    spec::{BuildKey, PackageQuery, hex, url},
 };
 
 /// What is asked for.
@@ -62,17 +62,8 @@ pub(super) async fn spec(
 ) -> Result<Response, Refusal> {
     let Query(wanted) = wanted.map_err(|error| bad_query(&error.body_text()))?;
     let key = wanted.resolve(&app, visitor).await?;
-    let spec = json!({
-        "key": key.to_string(),
-        "module": key.module.path.to_string(),
-        "version": key.module.version.to_string(),
-        "package": key.package(),
-        "goos": key.target.goos(),
-        "goarch": key.target.goarch(),
-        "go": key.go.to_string(),
-        "stripped": key.variant == Variant::Stripped,
-        "url": url::build_path(&key),
-    });
+    let mut spec = json!({ "key": key.to_string(), "url": url::build_path(&key) });
+    key.tell(&mut spec);
     Ok(answer::cached(Json(spec).into_response(), NO_STORE))
 }
 

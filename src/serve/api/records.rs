@@ -13,28 +13,24 @@ use std::{
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
-    response::{
-        IntoResponse as _, Response,
-        sse::{Event, Sse},
-    },
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response, sse::Event},
 };
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
 use super::bad_query;
-use crate::serve::{
-    answer,
-    answer::{NO_STORE, Refusal},
-    app::App,
-    queue::RENEW,
-    run,
-    tlog::blocking,
-};
 use crate::{
+    serve::{
+        answer::{self, NO_STORE, Refusal},
+        app::App,
+        events,
+        queue::RENEW,
+        run,
+        tlog::blocking,
+    },
     spec::Record,
     tlog::{SIZE_MAX, text::parse_decimal},
 };
@@ -71,13 +67,7 @@ pub(in crate::serve) async fn events(
     let (to, from) = mpsc::channel(AHEAD);
     tokio::spawn(follow(Arc::clone(&app), next, to, place));
     app.metrics.streams.fetch_add(1, Relaxed);
-    let mut response = Sse::new(ReceiverStream::new(from)).into_response();
-    // Proxies that buffer would hold back what is new.
-    let name = HeaderName::from_static("x-accel-buffering");
-    response
-        .headers_mut()
-        .insert(name, HeaderValue::from_static("no"));
-    Ok(answer::cached(response, NO_STORE))
+    Ok(events::answer(from))
 }
 
 /// Which records.
