@@ -119,7 +119,7 @@ async fn answer(manner: Manner, behind: Option<String>, question: Bytes) -> Resp
         Manner::Endless => return proxy::endless().into_response(),
         Manner::Silent => tokio::time::sleep(Duration::from_hours(1)).await,
         Manner::Refuses => {
-            let body = r#"{"code":"build_failed","sentence":"no\u001b[31m","remedy":""}"#;
+            let body = r#"{"code":"build_failed","detail":"no\u001b[31m","remedy":""}"#;
             return (StatusCode::NOT_FOUND, body).into_response();
         }
         Manner::Honest | Manner::Agrees | Manner::Lies => {}
