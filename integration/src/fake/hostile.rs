@@ -146,7 +146,7 @@ fn cgo() -> Vec<Case> {
         ),
         case(
             "linkname",
-            FAILS,
+            &["linkname_refused"],
             &[
                 (
                     "main.go",
