@@ -65,7 +65,7 @@ impl Catalogue {
         key: String,
         policy: String,
     ) -> Result<Option<Own>, CatalogueError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let mut query = db.prepare_cached(
                 "SELECT built_ms, built FROM observation WHERE key = ?1 AND policy = ?2",
             )?;
@@ -152,7 +152,7 @@ impl Catalogue {
 
     /// How often a verifier had other bits.
     pub async fn disagreements(&self) -> Result<u64, CatalogueError> {
-        self.run(|db| Ok(db.query_row("SELECT count(*) FROM disagreement", [], |row| row.get(0))?))
+        self.read(|db| Ok(db.query_row("SELECT count(*) FROM disagreement", [], |row| row.get(0))?))
             .await
     }
 }
