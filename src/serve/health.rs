@@ -18,7 +18,7 @@ pub(super) struct Health {
     /// Whether database, log and stores are as they should be.
     ok: bool,
     log: String,
-    /// What somebody has to look at, and may go on for a while.
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
     mismatches: u64,

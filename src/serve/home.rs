@@ -32,13 +32,13 @@ const GO_LEN_MAX: usize = 32;
 /// What the form sends.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
-    pub(super) spec: String,
+    spec: String,
     #[serde(default)]
-    pub(super) target: String,
+    target: String,
     #[serde(default)]
-    pub(super) go: String,
+    go: String,
     #[serde(default)]
-    pub(super) stripped: String,
+    stripped: String,
 }
 
 /// `GET /`
@@ -92,28 +92,31 @@ pub(super) async fn submit(
 
 async fn start(app: &App, visitor: Visitor, asked: &Asked) -> Result<BuildKey, Refusal> {
     let query = PackageQuery::parse(&paste::meant(&asked.spec))?;
-    let key = resolve(app, visitor, query, asked).await?;
-    app.queue.ask(&key, false, Asker::person(visitor)).await?;
-    Ok(key)
-}
-
-/// The build that is asked for, with every name made concrete.
-pub(super) async fn resolve(
-    app: &App,
-    visitor: Visitor,
-    query: PackageQuery,
-    asked: &Asked,
-) -> Result<BuildKey, Refusal> {
-    let target = match asked.target.trim() {
-        "" => Target::HOST,
-        text => Target::parse(text)?,
-    };
-    let go = parse_go(asked.go.trim())?;
     let variant = if asked.stripped.is_empty() {
         Variant::Plain
     } else {
         Variant::Stripped
     };
+    let key = resolve(app, visitor, query, &asked.target, &asked.go, variant).await?;
+    app.queue.ask(&key, false, Asker::person(visitor)).await?;
+    Ok(key)
+}
+
+/// The build that is asked for, with every name made concrete; an empty target is this machine's,
+/// an empty Go release the newest.
+pub(super) async fn resolve(
+    app: &App,
+    visitor: Visitor,
+    query: PackageQuery,
+    target: &str,
+    go: &str,
+    variant: Variant,
+) -> Result<BuildKey, Refusal> {
+    let target = match target.trim() {
+        "" => Target::HOST,
+        text => Target::parse(text)?,
+    };
+    let go = parse_go(go.trim())?;
     let go = app.resolve_go(visitor, go).await?;
     let resolved = app.resolve(visitor, query).await?;
     Ok(BuildKey {

@@ -17,12 +17,11 @@ use crate::{
     serve::{
         answer::{self, NO_STORE, Refusal},
         app::App,
-        guard,
-        home::{self, Asked},
+        guard, home,
         limits::{Asker, blocks::Visitor},
         queue::Standing,
     },
-    spec::{BuildKey, PackageQuery, hex, url},
+    spec::{BuildKey, PackageQuery, Variant, hex, url},
 };
 
 /// What is asked for.
@@ -44,13 +43,11 @@ pub(super) struct Wanted {
 impl Wanted {
     async fn resolve(self, app: &App, visitor: Visitor) -> Result<BuildKey, Refusal> {
         let query = PackageQuery::parse(&self.spec)?;
-        let asked = Asked {
-            spec: self.spec,
-            target: self.target,
-            go: self.go,
-            stripped: if self.stripped { "yes" } else { "" }.to_owned(),
+        let variant = match self.stripped {
+            true => Variant::Stripped,
+            false => Variant::Plain,
         };
-        home::resolve(app, visitor, query, &asked).await
+        home::resolve(app, visitor, query, &self.target, &self.go, variant).await
     }
 }
 
