@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of every message between roles, in the first message of each socket. Changes whenever a
 /// message does, so that a role of another release is refused and never half understood.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest message in bytes; well under the kernel's default socket buffer of 212,992 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most descriptors that travel with one message; the kernel's own maximum is 253 (`SCM_MAX_FD`).
@@ -98,6 +98,13 @@ pub enum Job {
         version: String,
         /// With `-s`: no symbol table, no debug information.
         stripped: bool,
+    },
+    /// `go list` of the commands of one module; a line for each comes out.
+    List {
+        /// Module path, such as `filippo.io/age`.
+        module: String,
+        /// Its version, such as `v1.2.1`.
+        version: String,
     },
     /// A static program in the place of the go command.
     Program {

@@ -320,7 +320,7 @@ impl Engine {
     }
 
     /// Asks whether a version is there before a cell is made for it; returns warnings about it.
-    async fn exists(&self, module: &ModuleVersion) -> Result<Vec<String>, Failure> {
+    pub(super) async fn exists(&self, module: &ModuleVersion) -> Result<Vec<String>, Failure> {
         let ask = Ask::Resolve {
             module: Some(module.path.to_string()),
             package: module.path.to_string(),

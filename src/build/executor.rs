@@ -5,7 +5,7 @@ use std::fs::File;
 use tokio::sync::mpsc;
 
 use super::{
-    BoxFuture, Built, Executor, Failure, Progress, Resolved, Versions, cell, ending,
+    BoxFuture, Built, Command, Executor, Failure, Progress, Resolved, Versions, cell, ending,
     engine::{Engine, unexpected},
 };
 use crate::{
@@ -79,6 +79,10 @@ impl Executor for Engine {
                 other => Err(unexpected(&other)),
             }
         })
+    }
+
+    fn commands(&self, module: ModuleVersion) -> BoxFuture<'_, Result<Vec<Command>, Failure>> {
+        Box::pin(async move { self.list(&module).await })
     }
 
     fn alarms(&self) -> Vec<String> {

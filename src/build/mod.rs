@@ -10,6 +10,7 @@ pub mod ending;
 mod engine;
 mod executor;
 pub mod fetching;
+mod listing;
 mod phrases;
 mod probe;
 mod program;
@@ -18,6 +19,7 @@ pub mod supervise;
 mod words;
 
 pub use self::engine::{Engine, EnginePolicy};
+pub use self::listing::Command;
 pub use self::probe::Probed;
 pub use self::program::{ProgramRequest, ProgramRun};
 
@@ -45,6 +47,10 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Known versions of a module, newest first, and warnings about it.
     fn versions(&self, module: ModulePath) -> BoxFuture<'_, Result<Versions, Failure>>;
+
+    /// The main packages of a module, by directory. Takes a cell, as a build does; dropping the
+    /// future ends it.
+    fn commands(&self, module: ModuleVersion) -> BoxFuture<'_, Result<Vec<Command>, Failure>>;
 
     /// What a person must look at, a sentence each: things that were found to be changed and were
     /// put away. Empty when all is well.

@@ -202,7 +202,7 @@ pub(super) const PHRASES: [Phrase; 41] = [
         "ask the module's author to run go mod tidy and release again",
     ),
     told(
-        "errors parsing go.mod",
+        "parsing go.mod: ",
         "bad_go_mod",
         "the module's go.mod cannot be read",
         "choose a newer Go release; else tell its author",

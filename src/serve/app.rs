@@ -1,6 +1,6 @@
 //! What all handlers share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -11,6 +11,7 @@ use super::{
     artifacts::Artifacts,
     catalogue::Catalogue,
     clock::Clock,
+    commands::Listings,
     cosign::Cosigning,
     ledger::Ledger,
     limits::{
@@ -34,6 +35,8 @@ const WAITERS_MAX: usize = 512;
 const OBSERVERS_MAX: usize = 128;
 /// Event streams at the same time.
 const STREAMS_MAX: usize = 4_096;
+/// How long the module proxy may take to say what a name means.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Names that are resolved at the same time; each is a request to the module proxy.
 const RESOLVERS_MAX: usize = 16;
 
@@ -71,6 +74,8 @@ pub(super) struct App {
     pub(super) rates: Arc<Rates>,
     /// What was asked of the module proxy just now.
     pub(super) names: AllNames,
+    /// Modules whose commands are listed just now.
+    pub(super) listings: Listings,
     /// Becomes true when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) limits: Limits,
@@ -86,9 +91,9 @@ pub(super) struct AllNames {
 impl AllNames {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
         Self {
-            packages: Names::new(Arc::clone(clock)),
-            releases: Names::new(Arc::clone(clock)),
-            modules: Names::new(Arc::clone(clock)),
+            packages: Names::new(Arc::clone(clock), PATIENCE),
+            releases: Names::new(Arc::clone(clock), PATIENCE),
+            modules: Names::new(Arc::clone(clock), PATIENCE),
         }
     }
 }
@@ -141,7 +146,11 @@ impl App {
         self.place(&self.limits.streams, "too many event streams are open")
     }
 
-    fn place(&self, of: &Arc<Semaphore>, why: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(super) fn place(
+        &self,
+        of: &Arc<Semaphore>,
+        why: &str,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(of).try_acquire_owned().map_err(|_| {
             self.metrics
                 .busy

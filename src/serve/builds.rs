@@ -136,12 +136,16 @@ async fn post(
     visitor: Visitor,
     path: Path,
 ) -> Result<Response, Refusal> {
-    let Path::Build {
-        build,
-        page: page @ (Page::Show | Page::Retry),
-    } = path
-    else {
-        return Ok(not_allowed("GET, HEAD"));
+    let (build, page) = match path {
+        Path::Build {
+            build,
+            page: page @ (Page::Show | Page::Retry),
+        } => (build, page),
+        Path::Package { module, query, dir } if dir.is_root() => {
+            guard::check_same_origin(app, headers)?;
+            return home::list(app, visitor, module, query).await;
+        }
+        _ => return Ok(not_allowed("GET, HEAD")),
     };
     guard::check_same_origin(app, headers)?;
     let key = app.concrete(visitor, &build).await?;

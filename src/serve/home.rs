@@ -14,14 +14,18 @@ use super::{
     agent, answer,
     answer::{NO_STORE, Refusal},
     app::App,
+    commands::Listed,
     guard,
     ledger::Health,
     limits::{Asker, blocks::Visitor},
-    pages::{self, HomePage, Line, ModulePage},
+    pages::{self, Commands, HomePage, Line, ModulePage},
 };
-use crate::spec::{
-    BuildKey, GoQuery, ModulePath, PackageDir, PackageQuery, SpecError, Target, Variant,
-    VersionQuery, paste, url,
+use crate::{
+    build::Versions,
+    spec::{
+        BuildKey, GoQuery, ModulePath, ModuleVersion, PackageDir, PackageQuery, SpecError, Target,
+        Variant, VersionQuery, paste, url,
+    },
 };
 
 /// Lines of "recent builds".
@@ -166,7 +170,7 @@ async fn home(app: &App, form: pages::Form, problem: Option<String>) -> Result<R
     Ok(answer::page(&page))
 }
 
-/// `GET /<module>`
+/// `GET /<module>` and `GET /<module>@<version>`: to its only command, when it has no other.
 pub(super) async fn module(
     app: &App,
     visitor: Visitor,
@@ -174,19 +178,106 @@ pub(super) async fn module(
     module: ModulePath,
     query: Option<VersionQuery>,
 ) -> Result<Response, Refusal> {
-    let versions = app.versions(visitor, module.clone()).await?;
+    let moved = |to: String| {
+        let status = StatusCode::TEMPORARY_REDIRECT;
+        Ok(answer::redirect(status, &to, NO_STORE))
+    };
+    let asked = match &query {
+        None => None,
+        Some(query) => match query.exact() {
+            Some(version) => Some(ModuleVersion::new(module.clone(), version)?),
+            None => {
+                let found = app.resolve(visitor, of_module(&module, query)).await?;
+                return moved(format!("/{}", found.module));
+            }
+        },
+    };
+    let mut listed = listed(app, asked.as_ref()).await?;
+    if let (Some(asked), Some(Ok(commands))) = (&asked, &listed)
+        && let [only] = &commands[..]
+    {
+        return moved(pages::command_page(asked, &only.dir, guess(headers)));
+    }
+    let versions = versions(app, visitor, &module, query).await?;
+    let mut shown = asked.clone();
+    if let (None, Some(newest)) = (&shown, versions.versions.first()) {
+        shown = ModuleVersion::parse(module.as_str(), newest).ok();
+        listed = self::listed(app, shown.as_ref()).await?;
+    }
     let now_ms = app.clock.now_ms();
     let built = app.catalogue.recent(Some(&module), RECENT).await;
     let built = built.map_err(|cause| Refusal::internal(&cause))?;
-    let query = query.as_ref().map_or("latest", VersionQuery::as_str);
-    let form = blank_form(headers, format!("{module}@{query}/"));
-    let built = built
-        .iter()
-        .map(|recent| Line::of(recent, now_ms))
-        .collect();
-    Ok(answer::page(&ModulePage::new(
-        module, &versions, form, built,
-    )))
+    let built = built.iter().map(|recent| Line::of(recent, now_ms));
+    let spec = match &asked {
+        Some(asked) => format!("{asked}/"),
+        None => format!("{module}@latest/"),
+    };
+    let mut page = ModulePage::new(module, asked, &versions);
+    page.commands = shown.map(|shown| Commands::of(&shown, listed, guess(headers)));
+    page.form = blank_form(headers, spec);
+    page.built = built.collect();
+    Ok(answer::page(&page))
+}
+
+async fn listed(app: &App, module: Option<&ModuleVersion>) -> Result<Option<Listed>, Refusal> {
+    let Some(module) = module else {
+        return Ok(None);
+    };
+    let listed = app.catalogue.listed(module.to_string()).await;
+    listed.map_err(|cause| Refusal::internal(&cause))
+}
+
+/// Versions of a module. Some module proxies give a version and not the list; then it is all that
+/// is known.
+async fn versions(
+    app: &App,
+    visitor: Visitor,
+    module: &ModulePath,
+    query: Option<VersionQuery>,
+) -> Result<Versions, Refusal> {
+    let refusal = match app.versions(visitor, module.clone()).await {
+        Ok(versions) => return Ok(versions),
+        Err(refusal) => refusal,
+    };
+    let query = match query {
+        Some(query) => query,
+        None => VersionQuery::parse("latest")?,
+    };
+    match app.resolve(visitor, of_module(module, &query)).await {
+        Ok(found) => Ok(Versions {
+            versions: vec![found.module.version.to_string()],
+            warnings: found.warnings,
+        }),
+        Err(_) => Err(refusal),
+    }
+}
+
+/// `POST /<module>@<version>`: lists its commands, then goes to its page.
+pub(super) async fn list(
+    app: &App,
+    visitor: Visitor,
+    module: ModulePath,
+    query: VersionQuery,
+) -> Result<Response, Refusal> {
+    let module = match query.exact() {
+        Some(version) => ModuleVersion::new(module, version)?,
+        None => {
+            app.resolve(visitor, of_module(&module, &query))
+                .await?
+                .module
+        }
+    };
+    app.list(visitor, &module).await?;
+    let to = format!("/{module}");
+    Ok(answer::redirect(StatusCode::SEE_OTHER, &to, NO_STORE))
+}
+
+fn of_module(module: &ModulePath, query: &VersionQuery) -> PackageQuery {
+    PackageQuery {
+        package: module.to_string(),
+        module: Some(module.clone()),
+        query: query.clone(),
+    }
 }
 
 /// `GET /<module>@<version>/<package>`: to the build for the visitor's machine, newest Go.

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub proofs: AtomicU64,
     /// Downloads of binaries.
     pub downloads: AtomicU64,
+    /// Modules whose commands were listed in a cell.
+    pub listings: AtomicU64,
     /// Event streams opened.
     pub streams: AtomicU64,
     /// Requests refused because too many were waiting.
@@ -179,7 +181,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 11] {
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 12] {
         [
             (
                 "mismatches_total",
@@ -199,6 +201,11 @@ impl Metrics {
             ("lookups_total", "Lookups in the log.", &self.lookups),
             ("proofs_total", "Proofs and receipts.", &self.proofs),
             ("downloads_total", "Downloads of binaries.", &self.downloads),
+            (
+                "listings_total",
+                "Modules whose commands were listed.",
+                &self.listings,
+            ),
             ("streams_total", "Event streams opened.", &self.streams),
             (
                 "busy_total",

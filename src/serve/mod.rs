@@ -21,6 +21,7 @@ use self::{
     artifacts::{ArtifactError, Artifacts},
     catalogue::{Catalogue, CatalogueError},
     clock::{Clock, SystemClock},
+    commands::Listings,
     cosign::Cosigning,
     ledger::Ledger,
     limits::{Rates, blocks::Cidr, budget::Budget},
@@ -39,6 +40,7 @@ mod build_pages;
 mod builds;
 pub mod catalogue;
 pub mod clock;
+mod commands;
 pub mod cosign;
 mod events;
 mod fair;
@@ -208,6 +210,7 @@ async fn open(
     let metrics = Arc::new(Metrics::default());
     let rates = Arc::new(Rates::new(Arc::clone(&clock), Arc::clone(&metrics)));
     let names = AllNames::new(&clock);
+    let listings = Listings::new(&clock);
     let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {
         catalogue: catalogue.clone(),
@@ -242,6 +245,7 @@ async fn open(
         builds_max: config.builds_max,
         policy_sha256: config.policy_sha256,
         names,
+        listings,
         trusted_proxies: config.trusted_proxies,
         rates,
         stopping,

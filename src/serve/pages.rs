@@ -4,10 +4,11 @@
 
 use askama::Template;
 
-use super::{answer::Refusal, catalogue::Recent, words};
+use super::{answer::Refusal, catalogue::Recent, commands::Listed, words};
 use crate::{
+    build::Command,
     output::{Html, Output},
-    spec::{ModulePath, Target, Variant, url},
+    spec::{ModulePath, ModuleVersion, Target, Variant, url},
 };
 
 /// Text that came from outside: controls are made visible, the template escapes the rest.
@@ -88,6 +89,7 @@ impl Line {
 }
 
 /// The form that asks for a build.
+#[derive(Default)]
 pub(super) struct Form {
     pub(super) spec: String,
     pub(super) go: String,
@@ -111,16 +113,66 @@ pub(super) struct HomePage {
     pub(super) mismatches: u64,
 }
 
-/// `/<module>`
+/// A command of a module.
+struct CommandLine {
+    href: String,
+    package: String,
+    doc: String,
+}
+
+/// What is known of a module's commands.
+pub(super) struct Commands {
+    /// Where its button leads: the module at a version.
+    module: String,
+    version: String,
+    /// What was listed, when it was.
+    listed: Option<Vec<CommandLine>>,
+    /// Why it cannot be.
+    problem: Option<String>,
+}
+
+impl Commands {
+    pub(super) fn of(module: &ModuleVersion, listed: Option<Listed>, target: Target) -> Self {
+        let line = |command: Command| CommandLine {
+            href: command_page(module, &command.dir, target),
+            package: match &*command.dir {
+                "" => module.path.to_string(),
+                dir => format!("{}/{}", module.path, clean(dir)),
+            },
+            doc: clean(&command.doc),
+        };
+        let (listed, problem) = match listed {
+            None => (None, None),
+            Some(Ok(all)) => (Some(all.into_iter().map(line).collect()), None),
+            Some(Err(failure)) => (None, Some(clean(&failure.sentence))),
+        };
+        Self {
+            module: module.to_string(),
+            version: module.version.to_string(),
+            listed,
+            problem,
+        }
+    }
+}
+
+/// Page of a command with the newest Go release.
+pub(super) fn command_page(module: &ModuleVersion, dir: &str, target: Target) -> String {
+    let slash = if dir.is_empty() { "" } else { "/" };
+    format!("/{module}/{dir}{slash}{target}-latest/")
+}
+
+/// `/<module>` and `/<module>@<version>`
 #[derive(Template)]
 #[template(path = "module.html")]
 pub(super) struct ModulePage {
     module: ModulePath,
+    version: Option<String>,
     warnings: Vec<String>,
     versions: Vec<String>,
     more: usize,
-    form: Form,
-    built: Vec<Line>,
+    pub(super) commands: Option<Commands>,
+    pub(super) form: Form,
+    pub(super) built: Vec<Line>,
 }
 
 /// Versions that are listed; whoever wants an older one types it.
@@ -129,20 +181,19 @@ const VERSIONS_SHOWN: usize = 100;
 impl ModulePage {
     pub(super) fn new(
         module: ModulePath,
+        asked: Option<ModuleVersion>,
         versions: &crate::build::Versions,
-        form: Form,
-        built: Vec<Line>,
     ) -> Self {
+        let all = clean_all(&versions.versions).into_iter();
         Self {
             module,
+            version: asked.map(|asked| asked.version.to_string()),
             warnings: clean_all(&versions.warnings),
             more: versions.versions.len().saturating_sub(VERSIONS_SHOWN),
-            versions: clean_all(&versions.versions)
-                .into_iter()
-                .take(VERSIONS_SHOWN)
-                .collect(),
-            form,
-            built,
+            versions: all.take(VERSIONS_SHOWN).collect(),
+            commands: None,
+            form: Form::default(),
+            built: Vec::new(),
         }
     }
 }

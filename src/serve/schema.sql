@@ -29,6 +29,15 @@ CREATE TABLE IF NOT EXISTS package (
     newest INTEGER NOT NULL               -- id of its newest result
 ) STRICT, WITHOUT ROWID;
 
+-- Commands of modules at a version, as listed in a cell, or why they cannot be.
+CREATE TABLE IF NOT EXISTS listing (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    module TEXT NOT NULL UNIQUE,          -- module@version
+    listed_ms INTEGER NOT NULL,
+    commands TEXT NOT NULL,               -- JSON
+    failure TEXT                          -- JSON
+) STRICT;
+
 -- Builds that are kept and are not in the log: nobody has asked for that yet, or verifiers do not
 -- agree. The binary lies with the others. A row goes when its result comes.
 CREATE TABLE IF NOT EXISTS observation (

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     build::{
-        BoxFuture, Built, CellSummary, Executor, Failure, FailureClass, Phase, Progress, Resolved,
-        Versions,
+        BoxFuture, Built, CellSummary, Command, Executor, Failure, FailureClass, Phase, Progress,
+        Resolved, Versions,
     },
     fetch::wire::ModuleHash,
     output::Output,
@@ -116,6 +116,8 @@ pub(crate) struct FakeExecutor {
     pub(crate) outcomes: Mutex<HashMap<String, Outcome>>,
     pub(crate) started: Mutex<Vec<String>>,
     pub(crate) resolved: AtomicU64,
+    /// Modules whose commands were listed.
+    pub(crate) listed: Mutex<Vec<String>>,
     /// Builds end when this is true.
     pub(crate) go: watch::Sender<bool>,
 }
@@ -126,6 +128,7 @@ impl Default for FakeExecutor {
             outcomes: Mutex::default(),
             started: Mutex::default(),
             resolved: AtomicU64::new(0),
+            listed: Mutex::default(),
             go: watch::Sender::new(true),
         }
     }
@@ -248,13 +251,33 @@ impl Executor for FakeExecutor {
         })
     }
 
-    fn versions(&self, _: ModulePath) -> BoxFuture<'_, Result<Versions, Failure>> {
+    fn versions(&self, module: ModulePath) -> BoxFuture<'_, Result<Versions, Failure>> {
         Box::pin(async move {
             self.resolved.fetch_add(1, Relaxed);
+            if module.as_str() == "example.org/unlisted" {
+                return Err(failure(FailureClass::CannotBuild, "not_found"));
+            }
             let versions = vec!["v1.2.3".to_owned(), "v1.2.0".to_owned()];
             Ok(Versions {
                 versions,
                 warnings: vec!["deprecated: use <m/v2>".to_owned()],
+            })
+        })
+    }
+
+    fn commands(&self, module: ModuleVersion) -> BoxFuture<'_, Result<Vec<Command>, Failure>> {
+        Box::pin(async move {
+            self.listed.lock().unwrap().push(module.to_string());
+            self.go.subscribe().wait_for(|go| *go).await.unwrap();
+            let command = |dir: &str, doc: &str| Command {
+                dir: dir.to_owned(),
+                doc: doc.to_owned(),
+            };
+            Ok(match module.path.as_str() {
+                "example.org/none" => Vec::new(),
+                "example.org/one" => vec![command("cmd/only", "Only is alone.")],
+                "example.org/ill" => return Err(failure(FailureClass::CannotBuild, "bad_module")),
+                _ => vec![command("", "M <b>does</b> it."), command("cmd/tool", "")],
             })
         })
     }

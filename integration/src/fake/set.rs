@@ -194,7 +194,29 @@ fn peculiar() -> Vec<Module> {
             ("cmd/two/main.go", MAIN),
         ],
     );
+    let told = "// Command told says what it is. And more.\npackage main\n\nfunc main() {}\n";
+    let missing = "package main\n\nimport \"ex.example/nowhere/lib\"\n\n\
+                   func main() { lib.Run() }\n";
+    let liar = "// One \u{1b}[2J<b>two</b>\tend\rcommand\tex.example/various\t\
+                ex.example/various/other\t\tend\npackage main\n\nfunc main() {}\n";
+    let various = Module::new(
+        "ex.example/various",
+        "v1.0.0",
+        &[
+            ("go.mod", "module ex.example/various\n\ngo 1.21\n"),
+            ("lib.go", "package various\n"),
+            (
+                "cmd/broken/main.go",
+                "package main\n\nfunc main() { this is no go }\n",
+            ),
+            ("cmd/liar/main.go", liar),
+            ("cmd/missing/main.go", missing),
+            ("cmd/told/main.go", told),
+            ("testdata/hidden/main.go", MAIN),
+        ],
+    );
     vec![
+        various,
         pgo.file("default.pgo", &profile()),
         retracted("v1.0.0", ""),
         retracted("v1.1.0", "\nretract v1.1.0 // broken on purpose\n"),

@@ -8,6 +8,7 @@ mod access;
 mod auditors;
 mod bad_input;
 mod browser;
+mod commands;
 mod config;
 mod doctor;
 mod execute;

@@ -40,8 +40,8 @@ const REFUSED: [(&str, &str, &str); 9] = [
     ),
     (
         "ex.example/badmod@v1.0.0",
-        "build_failed",
-        "could not build",
+        "bad_go_mod",
+        "go.mod cannot be read",
     ),
 ];
 

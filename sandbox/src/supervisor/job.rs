@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 
-use super::{legacy, request::Order};
+use super::{legacy, listing, request::Order};
 use crate::{cell::place, sys::process::Exec, wire::Job};
 
 /// What the standard library is compiled with; part of a frozen cache's name. A change of the
@@ -52,6 +52,7 @@ fn go_args(job: &Job, go_minor: u32) -> Vec<String> {
         .map(str::to_owned)
         .to_vec(),
         Job::Command => return legacy::args(go_minor),
+        Job::List { module, .. } => return listing::args(module),
         _ if go_minor < GO_MINOR_INSTALL => {
             ["go", "get", "-v", "-trimpath"].map(str::to_owned).to_vec()
         }

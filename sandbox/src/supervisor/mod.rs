@@ -25,6 +25,7 @@ mod group;
 mod host;
 mod job;
 mod legacy;
+mod listing;
 mod readback;
 mod relay;
 mod request;

@@ -16,7 +16,7 @@ use nix::{
 use super::{
     group::Group,
     host::{self, Host},
-    job, legacy,
+    job, legacy, listing,
     request::{Descriptors, Order},
 };
 use crate::{
@@ -124,16 +124,16 @@ fn plan(
     let command = command
         .map(|name| store::mount(name, attributes(PlaceKind::Command)))
         .transpose();
-    let driver = order.request.job == Job::Command && order.command.is_none();
     let null = host::null_mount(attributes(PlaceKind::Null));
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let plan = Plan {
         sdk: sdk.map_err(|e| e.to_string())?,
         command: command.map_err(|e| e.to_string())?,
-        files: driver
-            .then(|| legacy::files(order))
-            .transpose()?
-            .unwrap_or_default(),
+        files: match &order.request.job {
+            Job::Command if order.command.is_none() => legacy::files(order)?,
+            Job::List { module, version } => listing::files(module, version, order.go_minor),
+            _ => Vec::new(),
+        },
         frozen: frozen.map_err(|e| e.to_string())?,
         null: null.map_err(|e| format!("`/dev/null`: {e}"))?,
         program: descriptors.program.take(),

@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod api;
+mod commands;
 mod cosign;
 mod door;
 mod limits;

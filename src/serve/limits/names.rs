@@ -17,8 +17,6 @@ use crate::{
     serve::clock::Clock,
 };
 
-/// How long the module proxy may take to say what a name means.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long there is no such module or version: somebody may publish it just now.
 const MISSING_MS: u64 = 60_000;
 /// How long the proxy is left alone after it could not answer.
@@ -41,12 +39,18 @@ enum Known<T> {
 pub(in crate::serve) struct Names<T> {
     known: Arc<Mutex<HashMap<String, Known<T>>>>,
     clock: Arc<dyn Clock>,
+    patience: Duration,
 }
 
 impl<T: Clone + Send + Sync + 'static> Names<T> {
-    pub(in crate::serve) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// Answers may take as long as `patience`.
+    pub(in crate::serve) fn new(clock: Arc<dyn Clock>, patience: Duration) -> Self {
         let known = Arc::default();
-        Self { known, clock }
+        Self {
+            known,
+            clock,
+            patience,
+        }
     }
 
     /// The answer that somebody waits for already, or a no of a moment ago; otherwise `begin` says
@@ -73,9 +77,10 @@ impl<T: Clone + Send + Sync + 'static> Names<T> {
         known.insert(name.clone(), Known::Asked(coming.clone()));
         drop(known);
         let (known, clock) = (Arc::clone(&self.known), Arc::clone(&self.clock));
+        let patience = self.patience;
         // On its own, because others wait for it when who asked first is gone.
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(PATIENCE, question).await;
+            let answer = tokio::time::timeout(patience, question).await;
             let answer = answer.unwrap_or_else(|_| Err(too_late()));
             keep(
                 &mut lock(&known),

@@ -14,6 +14,19 @@ for (const box of document.querySelectorAll(".copy")) {
   });
   box.append(button);
 }
+const list = document.getElementById("list");
+if (list && "now" in list.dataset) {
+  const status = document.getElementById("listing");
+  list.hidden = true;
+  status.textContent = "The go command looks for them, in a cell …";
+  const fail = (text) => { list.hidden = false; status.textContent = text; };
+  const headers = { Accept: "application/json" };
+  fetch(list.action, { method: "POST", redirect: "manual", headers }).then(async (answer) => {
+    if (answer.type === "opaqueredirect") return location.reload();
+    const { detail, remedy } = await answer.json();
+    fail(detail + ": " + remedy);
+  }).catch(() => fail("The connection was lost."));
+}
 const live = document.getElementById("live");
 if (live && window.EventSource) {
   const id = (name) => document.getElementById(name);
