@@ -105,7 +105,7 @@ impl Queue {
             return Ok(Some(Observing::Built(own)));
         }
         let catalogue = &self.0.parts.catalogue;
-        if let Some(row) = catalogue.result(key).await? {
+        if let Some(row) = catalogue.result(key)? {
             let (built, built_ms) = (row.built, row.built_ms);
             return Ok(Some(Observing::Built(Arc::new(Own { built, built_ms }))));
         }

@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -45,6 +45,8 @@ pub enum ArtifactError {
 pub struct Artifacts {
     folder: Arc<PathBuf>,
     room_min: u64,
+    /// One compression at a time; who wants the same file finds it when its turn comes.
+    compressing: Arc<Mutex<()>>,
 }
 
 /// A file that a build writes to; removed when dropped.
@@ -82,6 +84,7 @@ impl Artifacts {
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
             room_min,
+            compressing: Arc::default(),
         })
     }
 
@@ -138,8 +141,18 @@ impl Artifacts {
         open(&self.path(sha256))
     }
 
-    /// Opens the compressed form of a binary; made once, on first use.
+    /// Opens the compressed form of a binary, if it was made already.
+    pub fn compressed(&self, sha256: &[u8; 32]) -> Result<Option<Opened>, ArtifactError> {
+        open(&self.path(sha256).with_extension("gz"))
+    }
+
+    /// Opens the compressed form of a binary; makes it, once, which takes seconds.
     pub fn gzip(&self, sha256: &[u8; 32]) -> Result<Option<Opened>, ArtifactError> {
+        if let Some(opened) = self.compressed(sha256)? {
+            return Ok(Some(opened));
+        }
+        let compressing = self.compressing.lock();
+        let _one_at_a_time = compressing.unwrap_or_else(PoisonError::into_inner);
         let path = self.path(sha256).with_extension("gz");
         if let Some(opened) = open(&path)? {
             return Ok(Some(opened));
@@ -236,6 +249,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError + '_ {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -280,6 +295,19 @@ mod tests {
         let (staged, mut file) = artifacts.stage(1).unwrap();
         file.write_all(&bytes).unwrap();
         artifacts.adopt(&staged, sha256(&bytes)).unwrap();
+        let sum = sha256(&bytes);
+        assert!(artifacts.compressed(&sum).unwrap().is_none());
+        let files = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| artifacts.gzip(&sum).unwrap().unwrap().file))
+                .collect();
+            all.into_iter()
+                .map(|one| one.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        // Who comes meanwhile gets the one file that is made, not another one in its place.
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        assert!(files.iter().all(|file| inode(file) == inode(&files[0])));
         for _ in 0..2 {
             let gzip = artifacts.gzip(&sha256(&bytes)).unwrap().unwrap();
             let mut plain = Vec::new();

@@ -345,11 +345,10 @@ async fn show_result(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<
         .and_then(|host| host.to_str().ok())
         .unwrap_or("localhost");
     let scheme = if app.behind_tls { "https" } else { "http" };
-    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
-    let gzip = tokio::task::spawn_blocking(move || artifacts.gzip(&sha256)).await;
-    let gzip = gzip.ok().and_then(Result::ok).flatten();
+    let gzip = app.artifacts.compressed(&row.sha256);
+    let gzip = gzip.map_err(|cause| Refusal::internal(&cause))?;
     let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
-    let recent = recent.await.map_err(|cause| Refusal::internal(&cause))?;
+    let recent = recent.map_err(|cause| Refusal::internal(&cause))?;
     let key = app.ledger.verifier_key();
     let origin = format!("{scheme}://{host}");
     Ok(answer::page(&ResultPage::new(

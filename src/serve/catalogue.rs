@@ -86,6 +86,15 @@ impl Catalogue {
         task.await.map_err(|_| CatalogueError::Gone)?
     }
 
+    /// For what reads a few pages: on this thread, because handing it to another one and back takes
+    /// several times as long. A disk that stalls holds up the thread.
+    pub(super) fn look<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, CatalogueError>,
+    ) -> Result<T, CatalogueError> {
+        work(&self.readers.free())
+    }
+
     /// As [`Catalogue::run`], for what only reads: it waits for no transaction.
     pub(super) async fn read<T: Send + 'static>(
         &self,
@@ -163,9 +172,9 @@ impl Catalogue {
     }
 
     /// The result of a build, if it is in the log.
-    pub async fn result(&self, key: &BuildKey) -> Result<Option<ResultRow>, CatalogueError> {
+    pub fn result(&self, key: &BuildKey) -> Result<Option<ResultRow>, CatalogueError> {
         let key = key.clone();
-        self.read(move |db| {
+        self.look(move |db| {
             let mut query = db.prepare_cached(
                 "SELECT log_index, sha256, size, built_ms, built FROM result WHERE key = ?1",
             )?;
@@ -193,7 +202,6 @@ impl Catalogue {
                 built,
             }))
         })
-        .await
     }
 
     /// The stored DSSE envelope of a build, if it is in the log.
@@ -209,36 +217,34 @@ impl Catalogue {
     }
 
     /// The newest results, of one module or of all.
-    pub async fn recent(
+    pub fn recent(
         &self,
         module: Option<&ModulePath>,
         count: u32,
     ) -> Result<Vec<Recent>, CatalogueError> {
-        // Keys of a module begin with its path and `@`; `A` is the next character.
-        let (from, to) = match module {
-            Some(module) => (format!("{module}@"), format!("{module}A")),
-            None => (String::new(), "\u{10ffff}".to_owned()),
-        };
-        self.read(move |db| {
-            let mut query = db.prepare_cached(
-                "SELECT key, sum, size, built_ms FROM result WHERE id IN
-                     (SELECT id FROM result WHERE key >= ?1 AND key < ?2 ORDER BY id DESC LIMIT ?3)
-                 ORDER BY id DESC",
-            )?;
-            let rows = query.query_map(params![from, to, count], recent_row)?;
+        self.look(move |db| {
+            // Both walk an index backwards, however many results there are.
+            const OF_ALL: &str = "SELECT key, sum, size, built_ms FROM result
+                 ORDER BY id DESC LIMIT ?1";
+            const OF_MODULE: &str = "SELECT key, sum, size, built_ms FROM result
+                 WHERE substr(key, 1, instr(key, '@') - 1) = ?2 ORDER BY id DESC LIMIT ?1";
+            let mut query = db.prepare_cached(module.map_or(OF_ALL, |_| OF_MODULE))?;
+            let rows = match module {
+                None => query.query_map(params![count], recent_row)?,
+                Some(module) => query.query_map(params![count, module.as_str()], recent_row)?,
+            };
             let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
             Ok(rows.into_iter().flatten().collect())
         })
-        .await
     }
 
     /// A remembered failure of `key` under `policy`.
-    pub async fn failure(
+    pub fn failure(
         &self,
         key: String,
         policy: String,
     ) -> Result<Option<FailureRow>, CatalogueError> {
-        self.read(move |db| {
+        self.look(move |db| {
             let mut query = db.prepare_cached(
                 "SELECT failed_ms, failure FROM failure WHERE key = ?1 AND policy = ?2",
             )?;
@@ -252,7 +258,6 @@ impl Catalogue {
                 .map_err(|source| CatalogueError::Row { key, source })?;
             Ok(Some(FailureRow { failed_ms, failure }))
         })
-        .await
     }
 
     /// Remembers a failure and ends its job, both or neither.
@@ -327,9 +332,8 @@ impl Catalogue {
     }
 
     /// How many builds gave other bytes than the log has.
-    pub async fn mismatches(&self) -> Result<u64, CatalogueError> {
-        self.read(|db| Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?))
-            .await
+    pub fn mismatches(&self) -> Result<u64, CatalogueError> {
+        self.look(|db| Ok(db.query_row("SELECT count(*) FROM mismatch", [], |row| row.get(0))?))
     }
 
     /// Runs a closure in a transaction, as the log does; for tests without one.

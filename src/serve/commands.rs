@@ -62,7 +62,7 @@ impl App {
         visitor: Visitor,
         module: &ModuleVersion,
     ) -> Result<Vec<Command>, Refusal> {
-        let kept = self.catalogue.listed(module.to_string()).await;
+        let kept = self.catalogue.listed(module.to_string());
         if let Some(Ok(commands)) = kept.map_err(|cause| Refusal::internal(&cause))? {
             return Ok(commands);
         }
@@ -106,8 +106,8 @@ impl App {
 
 impl Catalogue {
     /// What a module's version is known to have.
-    pub(super) async fn listed(&self, module: String) -> Result<Option<Listed>, CatalogueError> {
-        self.read(move |db| {
+    pub(super) fn listed(&self, module: String) -> Result<Option<Listed>, CatalogueError> {
+        self.look(move |db| {
             let sql = "SELECT commands, failure FROM listing WHERE module = ?1";
             let mut query = db.prepare_cached(sql)?;
             let row = query.query_row(params![module], |row| {
@@ -127,7 +127,6 @@ impl Catalogue {
             };
             Ok(Some(listed.map_err(broken)?))
         })
-        .await
     }
 
     async fn keep_listing(

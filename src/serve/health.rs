@@ -49,7 +49,7 @@ fn room(lacks: Result<Option<u64>, ArtifactError>) -> Option<String> {
 }
 
 pub(super) async fn of(app: &App) -> Health {
-    let mismatches = app.catalogue.mismatches().await;
+    let mismatches = app.catalogue.mismatches();
     let disagreements = app.catalogue.disagreements().await;
     let lacks = app.artifacts.lacks_room();
     let (live, log, mut remedy) = match (app.ledger.health(), &mismatches) {

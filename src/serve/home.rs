@@ -145,8 +145,8 @@ fn parse_go(text: &str) -> Result<GoQuery, SpecError> {
 
 async fn home(app: &App, form: pages::Form, problem: Option<String>) -> Result<Response, Refusal> {
     let now_ms = app.clock.now_ms();
-    let recent = app.catalogue.recent(None, RECENT).await;
-    let mismatches = app.catalogue.mismatches().await;
+    let recent = app.catalogue.recent(None, RECENT);
+    let mismatches = app.catalogue.mismatches();
     let fenced = match app.ledger.health() {
         Health::Live => None,
         Health::Fenced { why, .. } => Some(why),
@@ -205,7 +205,7 @@ pub(super) async fn module(
         listed = self::listed(app, shown.as_ref()).await?;
     }
     let now_ms = app.clock.now_ms();
-    let built = app.catalogue.recent(Some(&module), RECENT).await;
+    let built = app.catalogue.recent(Some(&module), RECENT);
     let built = built.map_err(|cause| Refusal::internal(&cause))?;
     let built = built.iter().map(|recent| Line::of(recent, now_ms));
     let spec = match &asked {
@@ -223,7 +223,7 @@ async fn listed(app: &App, module: Option<&ModuleVersion>) -> Result<Option<List
     let Some(module) = module else {
         return Ok(None);
     };
-    let listed = app.catalogue.listed(module.to_string()).await;
+    let listed = app.catalogue.listed(module.to_string());
     listed.map_err(|cause| Refusal::internal(&cause))
 }
 

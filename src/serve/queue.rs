@@ -154,7 +154,7 @@ impl Queue {
             self.renew(&job).await?;
             return Ok(Standing::Underway(job));
         }
-        let Some(row) = self.0.parts.catalogue.result(key).await? else {
+        let Some(row) = self.0.parts.catalogue.result(key)? else {
             return self.failure(name).await;
         };
         Ok(Standing::Built(Box::new(row)))
@@ -167,7 +167,7 @@ impl Queue {
             return Ok(Standing::Failed(Box::new(row)));
         }
         let policy = self.0.parts.policy_sha256.clone();
-        Ok(match self.0.parts.catalogue.failure(name, policy).await? {
+        Ok(match self.0.parts.catalogue.failure(name, policy)? {
             Some(row) => Standing::Failed(Box::new(row)),
             None => Standing::Unknown,
         })

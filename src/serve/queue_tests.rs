@@ -290,8 +290,8 @@ async fn other_bytes_than_the_log_has_are_kept_and_never_logged() {
         ("mismatch", FailureClass::Verify)
     );
     assert_eq!(*bench.ledger.records.lock().unwrap(), [logged]);
-    assert_eq!(bench.catalogue.mismatches().await.unwrap(), 1);
-    assert!(bench.catalogue.result(&key()).await.unwrap().is_none());
+    assert_eq!(bench.catalogue.mismatches().unwrap(), 1);
+    assert!(bench.catalogue.result(&key()).unwrap().is_none());
 }
 
 #[tokio::test]

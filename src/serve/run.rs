@@ -162,9 +162,23 @@ async fn publish(inner: &Inner, job: &Job, own: &Own, seen: &[Seen]) -> Result<E
         with: Box::new(move |tx, index| new.insert(tx, index)),
     };
     match inner.parts.ledger.append(entry).await {
-        Ok(log_index) => Ok(End::Built(Box::new(ResultRow { log_index, ..row }))),
+        Ok(log_index) => {
+            compress(inner, sha256);
+            Ok(End::Built(Box::new(ResultRow { log_index, ..row })))
+        }
         Err(cause) => Err(append_failure(inner, job, built.clone(), cause).await),
     }
+}
+
+/// Makes the compressed form while nobody waits for it. Should that fail, the first who wants it
+/// has it made.
+fn compress(inner: &Inner, sha256: [u8; 32]) {
+    let artifacts = inner.parts.artifacts.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(cause) = artifacts.gzip(&sha256) {
+            warn!("cannot compress a binary: {}", chain(&cause));
+        }
+    });
 }
 
 async fn append_failure(inner: &Inner, job: &Job, built: Built, cause: AppendError) -> FailureRow {

@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS result (
     envelope BLOB NOT NULL                -- DSSE envelope of the provenance
 ) STRICT;
 
+-- The newest of a module.
+CREATE INDEX IF NOT EXISTS result_module ON result (substr(key, 1, instr(key, '@') - 1), id);
 CREATE INDEX IF NOT EXISTS result_built ON result (built_ms, key); -- what was built in a day
 
 -- What searches look through: every package that has a result.

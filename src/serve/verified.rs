@@ -33,7 +33,7 @@ impl Questions {
     /// Prepares; asks nobody before the job is to be published. What is in the log already was
     /// verified then.
     pub(super) async fn begin(inner: &Inner, job: &Arc<Job>) -> Self {
-        let logged = inner.parts.catalogue.result(&job.key).await;
+        let logged = inner.parts.catalogue.result(&job.key);
         let quorum = match logged {
             Ok(Some(_)) => Arc::new(Quorum::nobody()),
             _ => Arc::clone(&inner.parts.quorum),

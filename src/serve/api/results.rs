@@ -42,7 +42,7 @@ pub(super) async fn list(
     if !(1..=COUNT_MAX).contains(&count) {
         return Err(bad_query("count must be between 1 and 200"));
     }
-    let recent = app.catalogue.recent(module.as_ref(), count).await;
+    let recent = app.catalogue.recent(module.as_ref(), count);
     let recent = recent.map_err(|cause| Refusal::internal(&cause))?;
     let line = |recent: &crate::serve::catalogue::Recent| {
         json!({
@@ -60,7 +60,7 @@ pub(super) async fn list(
 pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
     let key = uri.path().strip_prefix("/api/v1/results/");
     let key = BuildKey::parse(key.unwrap_or_default())?;
-    let row = app.catalogue.result(&key).await;
+    let row = app.catalogue.result(&key);
     let row = row.map_err(|cause| Refusal::internal(&cause))?;
     let row = row.ok_or_else(|| Refusal::not_found("there is no result of this build"))?;
     let (sum, page) = (row.sum(), url::result_path(&key, &row.sum()));

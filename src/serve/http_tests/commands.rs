@@ -36,10 +36,7 @@ async fn a_page_lists_nothing_by_itself_and_its_button_lists_once() {
     // What was listed outlives the service.
     let catalogue =
         crate::serve::catalogue::Catalogue::open(&site.bench.folder.path().join("hotcell.db"));
-    let kept = catalogue
-        .unwrap()
-        .listed("example.org/m@v1.2.3".to_owned())
-        .await;
+    let kept = catalogue.unwrap().listed("example.org/m@v1.2.3".to_owned());
     assert_eq!(kept.unwrap().unwrap().unwrap().len(), 2);
 }
 

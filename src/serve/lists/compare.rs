@@ -106,7 +106,7 @@ pub(in crate::serve) async fn show(
 
 async fn result(app: &App, key: &str) -> Result<ResultRow, Refusal> {
     let key = BuildKey::parse(key.trim_start_matches('/'))?;
-    let row = app.catalogue.result(&key).await;
+    let row = app.catalogue.result(&key);
     let row = row.map_err(|cause| Refusal::internal(&cause))?;
     row.ok_or_else(|| {
         Refusal::new(

@@ -36,7 +36,7 @@ struct InstancePage {
 
 /// `GET /-/instance`
 pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let mismatches = app.catalogue.mismatches().await;
+    let mismatches = app.catalogue.mismatches();
     let disagreements = app.catalogue.disagreements().await;
     let page = InstancePage {
         verifier_key: app.ledger.verifier_key(),
