@@ -5,6 +5,7 @@
 
 use axum::{
     Json,
+    body::Body,
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
@@ -15,12 +16,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tokio::{io::AsyncReadExt as _, sync::mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
 
 use super::{
-    artifacts::Opened,
     limits::{Limited, budget::OverBudget},
     pages,
     queue::QueueError,
@@ -36,8 +34,6 @@ use crate::{
 pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// Answers that mean something else tomorrow.
 pub(super) const NO_STORE: &str = "no-store";
-/// Bytes of a download read at a time, and held in memory for a slow reader.
-const CHUNK: usize = 64 * 1024;
 /// When to come back to a busy service.
 const RETRY_AFTER_S: u32 = 30;
 
@@ -350,28 +346,15 @@ pub(super) fn redirect(status: StatusCode, path: &str, cache: &'static str) -> R
 }
 
 /// A binary as a download: never shown, never run by a browser.
-pub(super) fn download(opened: Opened, name: &str, sha256: &[u8; 32]) -> Response {
-    let (to, from) = mpsc::channel::<std::io::Result<Vec<u8>>>(1);
-    let mut file = tokio::fs::File::from_std(opened.file);
-    tokio::spawn(async move {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
-            let is_last = matches!(read, Ok(0) | Err(_));
-            if matches!(read, Ok(0)) || to.send(read.map(|_| chunk)).await.is_err() || is_last {
-                return;
-            }
-        }
-    });
-    let stream = ReceiverStream::new(from);
-    let mut response = Response::new(axum::body::Body::from_stream(stream));
+pub(super) fn download(body: Body, bytes: u64, name: &str, sha256: &[u8; 32]) -> Response {
+    let mut response = Response::new(body);
     let quoted = |text: String| HeaderValue::from_str(&text).ok();
     for (header, value) in [
         (
             CONTENT_TYPE,
             Some(HeaderValue::from_static("application/octet-stream")),
         ),
-        (CONTENT_LENGTH, Some(HeaderValue::from(opened.bytes))),
+        (CONTENT_LENGTH, Some(HeaderValue::from(bytes))),
         (
             CONTENT_DISPOSITION,
             quoted(format!("attachment; filename=\"{name}\"")),

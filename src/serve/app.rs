@@ -13,6 +13,7 @@ use super::{
     clock::Clock,
     commands::Listings,
     cosign::Cosigning,
+    hot::Hot,
     ledger::Ledger,
     limits::{
         Class, Rates,
@@ -33,8 +34,8 @@ use crate::{
 const WAITERS_MAX: usize = 512;
 /// Questions of other instances at the same time; each takes two seconds at most.
 const OBSERVERS_MAX: usize = 128;
-/// Event streams at the same time.
-const STREAMS_MAX: usize = 4_096;
+/// Event streams at the same time; each costs some 20 KiB.
+const STREAMS_MAX: usize = 6_144;
 /// How long the module proxy may take to say what a name means.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Names that are resolved at the same time; each is a request to the module proxy.
@@ -74,6 +75,8 @@ pub(super) struct App {
     pub(super) rates: Arc<Rates>,
     /// What was asked of the module proxy just now.
     pub(super) names: AllNames,
+    /// Binaries that are downloaded just now.
+    pub(super) hot: Arc<Hot>,
     /// Modules whose commands are listed just now.
     pub(super) listings: Listings,
     /// Becomes true when the service stops.

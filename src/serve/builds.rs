@@ -389,5 +389,7 @@ async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Re
     } else {
         name
     };
-    Ok(answer::download(opened, &name, &row.sha256))
+    let bytes = opened.bytes;
+    let body = app.hot.body((row.sha256, page == Page::DownloadGz), opened);
+    Ok(answer::download(body, bytes, &name, &row.sha256))
 }

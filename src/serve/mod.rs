@@ -47,6 +47,7 @@ mod fair;
 pub mod guard;
 mod health;
 mod home;
+mod hot;
 mod job;
 mod kept;
 pub mod ledger;
@@ -246,6 +247,7 @@ async fn open(
         policy_sha256: config.policy_sha256,
         names,
         listings,
+        hot: Arc::default(),
         trusted_proxies: config.trusted_proxies,
         rates,
         stopping,
