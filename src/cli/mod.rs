@@ -22,6 +22,7 @@ mod progress;
 mod proof;
 mod quorum;
 mod recover;
+mod rules;
 mod selftest;
 mod serve;
 mod signer;

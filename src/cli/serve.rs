@@ -23,6 +23,7 @@ use super::{
     cosign::{self, parse_log},
     disk, host, local, print,
     quorum::{self, Verification},
+    rules::RuleArgs,
     say,
     signer::SignDir,
     watch::{self, Signals, Watch},
@@ -87,6 +88,8 @@ pub(super) struct Serve {
     verification: Verification,
     #[command(flatten)]
     words: Words,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// New records in the log in 24 hours; of one module a twentieth of that
     #[arg(long, value_name = "N", default_value_t = Budget::default().all)]
     max_appends: u64,
@@ -269,7 +272,7 @@ impl Serve {
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine, &log, behind_tls && self.trusted_proxy.is_empty()),
-            told: hear(self.words.told(), ready.reading, &mut signals),
+            told: hear(self.told(), ready.reading, &mut signals),
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,

@@ -131,6 +131,7 @@ impl Queue {
             return Ok(true);
         }
         self.check_log()?;
+        self.0.parts.rates.check_new(&job.key)?;
         let classes = asker.classes(job.key.go);
         self.0.parts.rates.take(asker.visitor, &classes)?;
         self.check_budget(&job.key, asker).await?;
@@ -173,6 +174,7 @@ impl Queue {
         if self.0.stopping.load(Relaxed) {
             return Err(QueueError::Stopping);
         }
+        self.0.parts.rates.check_new(key)?;
         let waiting = self.waiting();
         if waiting >= WAITING_MAX {
             return Err(QueueError::Full(waiting));

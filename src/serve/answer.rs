@@ -19,7 +19,11 @@ use serde_json::json;
 use tracing::error;
 
 use super::{
-    limits::{Limited, budget::OverBudget},
+    limits::{
+        Denied, Limited,
+        budget::OverBudget,
+        rules::{Bar, Barred},
+    },
     pages,
     queue::QueueError,
     run::chain,
@@ -223,6 +227,30 @@ impl From<Limited> for Refusal {
     }
 }
 
+impl From<Barred> for Refusal {
+    fn from(barred: Barred) -> Self {
+        let (code, remedy) = match &barred.why {
+            Bar::Module(_) => ("module_denied", "build it yourself with `hotcell build`"),
+            Bar::Go { .. } => ("go_out_of_bounds", "ask for a release within these bounds"),
+            Bar::Client => ("bad_client", "what is built already is open to you"),
+        };
+        let remedy = match &barred.contact {
+            Some(contact) => format!("{remedy}; the operator: {contact}"),
+            None => remedy.to_owned(),
+        };
+        Self::new(StatusCode::FORBIDDEN, code, &barred.to_string(), &remedy)
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Limited(limited) => limited.into(),
+            Denied::Barred(barred) => barred.into(),
+        }
+    }
+}
+
 impl From<OverBudget> for Refusal {
     fn from(over: OverBudget) -> Self {
         let (status, code) = match over.module {
@@ -248,6 +276,7 @@ impl From<QueueError> for Refusal {
                 fenced
             }
             QueueError::Limited(limited) => limited.into(),
+            QueueError::Barred(barred) => barred.into(),
             QueueError::OverBudget(over) => over.into(),
             QueueError::Catalogue(_) | QueueError::Artifact(_) => Self::internal(&error),
         }

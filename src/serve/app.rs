@@ -186,11 +186,14 @@ impl App {
         visitor: Visitor,
         query: PackageQuery,
     ) -> Result<Resolved, Refusal> {
+        self.rates.check_package(&query)?;
         let executor = Arc::clone(&self.executor);
         let name = format!("{query:?}");
         let question = Box::pin(async move { executor.resolve(query).await });
-        self.ask(visitor, &self.names.packages, name, question)
-            .await
+        let resolved = self.ask(visitor, &self.names.packages, name, question);
+        let resolved = resolved.await?;
+        self.rates.check_module(resolved.module.path.as_str())?;
+        Ok(resolved)
     }
 
     /// A Go release.
@@ -216,6 +219,7 @@ impl App {
         visitor: Visitor,
         module: ModulePath,
     ) -> Result<Versions, Refusal> {
+        self.rates.check_module(module.as_str())?;
         let executor = Arc::clone(&self.executor);
         let name = module.to_string();
         let question = Box::pin(async move { executor.versions(module).await });
@@ -228,6 +232,9 @@ impl App {
         visitor: Visitor,
         build: &BuildQuery,
     ) -> Result<BuildKey, Refusal> {
+        if build.exact().is_none() {
+            self.rates.check_module(build.module.as_str())?;
+        }
         let go = self.resolve_go(visitor, build.go).await?;
         let version = match build.query.exact() {
             Some(version) => version,

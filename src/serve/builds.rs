@@ -150,6 +150,7 @@ async fn post(
     guard::check_same_origin(app, headers)?;
     let key = app.concrete(visitor, &build).await?;
     if page == Page::Retry {
+        app.rates.check_new(&key)?;
         app.rates.take(visitor, &[Class::Retry])?;
     }
     if page == Page::Retry && !app.queue.retry(&key, visitor.client.to_string()).await? {

@@ -57,7 +57,10 @@ pub(super) async fn stand(
     // Every connection has a peer; without one nobody is taken for the operator.
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
-    let visitor = Visitor::of(peer, request.headers(), &app.trusted_proxies);
+    let visitor = {
+        let told = app.told.borrow();
+        Visitor::of(peer, request.headers(), &app.trusted_proxies, &told.rules)
+    };
     request.extensions_mut().insert(visitor);
     let accept = match answer::Accept::of(request.headers()) {
         answer::Accept::Text if request.uri().path().starts_with("/api/") => answer::Accept::Json,

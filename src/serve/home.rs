@@ -121,8 +121,9 @@ pub(super) async fn resolve(
         text => Target::parse(text)?,
     };
     let go = parse_go(go.trim())?;
-    let go = app.resolve_go(visitor, go).await?;
+    // First, so that nobody is asked anything for a module that is not built here.
     let resolved = app.resolve(visitor, query).await?;
+    let go = app.resolve_go(visitor, go).await?;
     Ok(BuildKey {
         module: resolved.module,
         dir: resolved.dir,

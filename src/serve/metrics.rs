@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     cosign::{Cosigning, Witnessed},
-    limits::Class,
+    limits::{Class, rules::Bar},
     pace::Pace,
 };
 use crate::{verifiers::board::Standing as Verifier, witness::board::Standing};
@@ -28,6 +28,7 @@ pub struct Metrics {
     mismatches: AtomicU64,
     requests: [AtomicU64; 6],
     limited: [AtomicU64; Class::ALL.len()],
+    barred: [AtomicU64; Bar::NAMES.len()],
     /// How long builds take.
     pub pace: Pace,
     /// Requests with a Host that is not ours.
@@ -55,7 +56,7 @@ pub struct Metrics {
 }
 
 /// What is read when it is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     /// Jobs that wait.
     pub waiting: usize,
@@ -88,6 +89,11 @@ impl Metrics {
     /// Counts a request that was refused because its client had asked for too much.
     pub fn limited(&self, class: Class) {
         self.limited[class as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that the operator's rules are against.
+    pub fn barred(&self, why: &Bar) {
+        self.barred[why.index()].fetch_add(1, Relaxed);
     }
 
     /// How many of a class were refused.
@@ -127,6 +133,12 @@ impl Metrics {
         for (class, count) in Class::ALL.iter().zip(&self.limited) {
             let labels = format!("{{class=\"{}\"}}", class.name());
             text.line("limited_total", &labels, count.load(Relaxed));
+        }
+        let help = "Requests refused because the operator's rules are against them.";
+        text.head("barred_total", "counter", help);
+        for (rule, count) in Bar::NAMES.iter().zip(&self.barred) {
+            let labels = format!("{{rule=\"{rule}\"}}");
+            text.line("barred_total", &labels, count.load(Relaxed));
         }
         for (name, help, value) in self.counters() {
             text.head(name, "counter", help);

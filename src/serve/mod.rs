@@ -24,7 +24,7 @@ use self::{
     commands::Listings,
     cosign::Cosigning,
     ledger::Ledger,
-    limits::{Rates, blocks::Cidr, budget::Budget},
+    limits::{Rates, blocks::Cidr, budget::Budget, rules::Rules},
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
 };
@@ -115,13 +115,15 @@ pub struct ServeConfig {
     pub trusted_proxies: Vec<Cidr>,
 }
 
-/// What the operator says to visitors. It may change while the service runs.
+/// What the operator says to visitors, and lets them do. It may change while the service runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
     /// A sentence each, for the home page, the page of the instance and `/healthz`.
     pub notes: Vec<String>,
     /// How the operator is reached, for the page of the instance.
     pub contact: Option<String>,
+    /// What may begin here, and how much of it.
+    pub rules: Rules,
 }
 
 /// The sockets, open and bound; the caller says their addresses.
@@ -209,7 +211,8 @@ async fn open(
     let catalogue = Catalogue::open(&config.database)?;
     let artifacts = Artifacts::open(&config.artifacts, config.room_min)?;
     let metrics = Arc::new(Metrics::default());
-    let rates = Arc::new(Rates::new(Arc::clone(&clock), Arc::clone(&metrics)));
+    let (time, told) = (Arc::clone(&clock), config.told.clone());
+    let rates = Arc::new(Rates::new(time, Arc::clone(&metrics), told));
     let names = AllNames::new(&clock);
     let listings = Listings::new(&clock);
     let verifiers = config.quorum.board();

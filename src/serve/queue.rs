@@ -27,8 +27,9 @@ use crate::{
         fair::Fair,
         ledger::Ledger,
         limits::{
-            Asker, Limited, Rates,
+            Asker, Denied, Limited, Rates,
             budget::{Budget, OverBudget},
+            rules::Barred,
         },
         metrics::Metrics,
     },
@@ -60,7 +61,10 @@ pub enum QueueError {
     Full(usize),
     /// Whoever asked has asked for too much; nothing was added.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    Limited(Limited),
+    /// The operator does not want it; nothing was added.
+    #[error(transparent)]
+    Barred(#[from] Barred),
     /// The log, or a module in it, has grown enough today; nothing was added.
     #[error(transparent)]
     OverBudget(OverBudget),
@@ -70,6 +74,15 @@ pub enum QueueError {
     /// The service stops; the job waits for the next start.
     #[error("the service is stopping")]
     Stopping,
+}
+
+impl From<Denied> for QueueError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Limited(limited) => Self::Limited(limited),
+            Denied::Barred(barred) => Self::Barred(barred),
+        }
+    }
 }
 
 /// What the queue needs.
@@ -138,9 +151,12 @@ impl Queue {
         }));
         for row in rows {
             match BuildKey::parse(&row.key) {
-                Ok(key) => drop(queue.0.enqueue(key, &row)),
-                // Written by a version with another grammar; nobody can ask for it any more.
-                Err(_) => queue.0.parts.catalogue.remove_job(row.id).await?,
+                Ok(key) if queue.0.parts.rates.check_quietly(&key).is_ok() => {
+                    drop(queue.0.enqueue(key, &row));
+                }
+                // Against the rules by now, or written by a version with another grammar; nobody
+                // can ask for it any more.
+                _ => queue.0.parts.catalogue.remove_job(row.id).await?,
             }
         }
         queue.0.pump();
@@ -213,19 +229,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Drops jobs that nobody is interested in; called every few seconds.
+    /// Drops jobs that nobody is interested in, or that the rules are against by now; called every
+    /// few seconds.
     pub async fn sweep(&self) -> Result<(), QueueError> {
         let interest_ms = u64::try_from(INTEREST.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.0.parts.clock.now_ms();
-        if now_ms.saturating_sub(self.0.started_ms) < interest_ms {
-            return Ok(());
-        }
+        let is_early = now_ms.saturating_sub(self.0.started_ms) < interest_ms;
+        let rates = &self.0.parts.rates;
         let _one_at_a_time = self.0.admission.lock().await;
         let unwanted: Vec<_> = {
             let mut jobs = self.0.lock();
             jobs.recent
                 .retain(|_, row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS);
-            let is_unwanted = |job: &&Arc<Job>| job.silent_ms(now_ms) >= interest_ms;
+            let is_unwanted = |job: &&Arc<Job>| {
+                let is_left = !is_early && job.silent_ms(now_ms) >= interest_ms;
+                is_left || rates.check_quietly(&job.key).is_err()
+            };
             jobs.by_key.values().filter(is_unwanted).cloned().collect()
         };
         for job in unwanted {
@@ -233,7 +252,10 @@ impl Queue {
                 // The row first: a crash in between leaves a job less, not one that nobody wants.
                 self.0.parts.catalogue.remove_job(job.id).await?;
                 self.0.leave(&job, End::Dropped);
-                info!(job.id, "job {} dropped: nobody waits for it", job.id);
+                info!(
+                    job.id,
+                    "job {} dropped: nobody waits for it, or may", job.id
+                );
             } else {
                 job.unwanted.notify_one();
             }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    Told,
     artifacts::Artifacts,
     catalogue::Catalogue,
     clock::Clock,
@@ -60,6 +61,7 @@ pub(crate) fn visitor(address: &str) -> Visitor {
     Visitor {
         client: Client::of(address.parse().unwrap()),
         is_operator: false,
+        is_barred: false,
     }
 }
 
@@ -304,6 +306,7 @@ pub(crate) struct Bench {
     pub(crate) room_min: u64,
     pub(crate) quorum: Arc<Quorum>,
     pub(crate) budget: Budget,
+    pub(crate) told: watch::Receiver<Told>,
 }
 
 impl Bench {
@@ -321,6 +324,7 @@ impl Bench {
             room_min: 0,
             quorum: Arc::new(Quorum::nobody()),
             budget: Budget::default(),
+            told: watch::Sender::default().subscribe(),
             folder,
         }
     }
@@ -340,6 +344,7 @@ impl Bench {
             rates: Arc::new(Rates::new(
                 Arc::clone(&self.clock) as _,
                 Arc::clone(&self.metrics),
+                self.told.clone(),
             )),
             quorum: Arc::clone(&self.quorum),
         };

@@ -1,6 +1,17 @@
-//! Behind a reverse proxy each visitor has limits of its own; on this machine there are none.
+//! Behind a reverse proxy each visitor has limits of its own; on this machine there are none. The
+//! operator's rules bind everybody.
 
-use hotcell_integration::{fake, http, paths, service::Place};
+use std::{fs, time::Duration};
+
+use hotcell_integration::{
+    browser::Browser,
+    fake, host, http, paths, sdk,
+    service::{Place, build_path, record_path},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// A name that moves: each question goes to the module proxy, and none builds anything.
 const QUESTION: &str = "/api/v1/specs?spec=ex.example/hello@latest";
@@ -43,4 +54,60 @@ fn a_visitor_behind_a_trusted_proxy_is_limited_alone_and_the_operator_is_not() {
         limited,
         "visitors through a proxy were taken for the operator"
     );
+}
+
+#[test]
+fn the_operators_rules_change_at_a_signal_and_a_refused_page_says_why() {
+    let folder = paths::scratch("rules");
+    let file = folder.path().join("hotcell.toml");
+    let place = Place::new(folder.path(), fake::shared());
+    let write = |text: &str| fs::write(&file, text).expect("the folder takes files");
+    write("bad-client = ['host:crawler.example']\ngo-min = 'go1.22.1'\ngo-max = 'go1.22.0'\n");
+    let told = place.run(["testconfig", "hotcell.toml"]).expect(2).err();
+    for part in [
+        "hotcell.toml:1: bad-client: names of addresses are not looked up; write the network",
+        "hotcell.toml:2: go-min: no release is between go1.22.1 and go1.22.0",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    write("contact = 'abuse@build.example'\ntrusted-proxy = ['127.0.0.0/8']\n");
+    let service = place.serve(&["--config", "hotcell.toml"]);
+    service.builds("ex.example/hello");
+    let ask = |path: &str, fields: &[(&str, &str)]| {
+        http::get_with(&format!("{}{path}", service.url()), fields)
+    };
+    let other = format!("{QUESTION}&go={}", sdk::GO);
+    assert_eq!(ask(&other, &[]).status, 200);
+    write(
+        "contact = 'abuse@build.example'\ntrusted-proxy = ['127.0.0.0/8']\n\
+         deny-module = ['ex.example/*']\nbad-client = ['network:203.0.113.0/24']\n",
+    );
+    let pid = Pid::from_raw(i32::try_from(service.pid()).expect("a pid is positive"));
+    kill(pid, Signal::SIGHUP).expect("our own child takes signals");
+    let denied = host::wait_for(Duration::from_secs(30), || {
+        let answer = ask(&other, &[]);
+        (answer.status == 403).then(|| answer.text())
+    });
+    let denied = denied.unwrap_or_else(|| panic!("{}", service.trace()));
+    assert!(denied.contains("\"module_denied\""), "{denied}");
+    assert!(denied.contains("abuse@build.example"), "{denied}");
+    let far = [("x-forwarded-for", "203.0.113.5")];
+    let name = "/api/v1/specs?spec=other.example/x@latest";
+    let barred = ask(name, &far);
+    assert_eq!(barred.status, 403, "{}", barred.text());
+    assert!(
+        barred.text().contains("\"bad_client\""),
+        "{}",
+        barred.text()
+    );
+    assert_eq!(ask(&record_path("ex.example/hello"), &far).status, 200);
+
+    let browser = Browser::start(folder.path());
+    let page = build_path("ex.example/many2");
+    browser.open(&format!("{}{page}", service.url()));
+    browser.wait_until("the reason", Duration::from_secs(30), |browser| {
+        browser
+            .text()
+            .contains("this instance does not build `ex.example/many2`")
+    });
 }

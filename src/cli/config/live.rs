@@ -1,8 +1,8 @@
 //! The file of a service that runs: read again at each SIGHUP.
 //!
-//! What the operator says is taken over at once; all else is named and waits for the next start. A
-//! file that cannot be read or has a mistake changes nothing. The text comes from the role
-//! `config`, as `serve` can reach no file outside of its folder.
+//! What the operator says and allows is taken over at once; all else is named and waits for the
+//! next start. A file that cannot be read or has a mistake changes nothing. The text comes from the
+//! role `config`, as `serve` can reach no file outside of its folder.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,16 @@ use crate::{
 };
 
 /// Keys that are taken over while the service runs.
-pub(super) const LIVE: [&str; 2] = ["notes", "contact"];
+pub(super) const LIVE: [&str; 8] = [
+    "notes",
+    "contact",
+    "allow-module",
+    "deny-module",
+    "go-min",
+    "go-max",
+    "bad-client",
+    "rate",
+];
 
 /// Most notes; a page shows all of them.
 const NOTES_MAX: usize = 16;
@@ -47,6 +56,7 @@ impl Words {
         Told {
             notes: self.notes.clone(),
             contact: self.contact.clone(),
+            ..Told::default()
         }
     }
 
@@ -137,7 +147,7 @@ impl Live {
             .over(self.arguments.clone(), &self.given)
             .map_err(|what| vec![Mistake::of(0, "", &Stop::new(Stop::USAGE, what))])?;
         let mut changes = Changes {
-            told: serve.words().told(),
+            told: serve.told(),
             ..Changes::default()
         };
         for name in new.differ(&self.in_force) {

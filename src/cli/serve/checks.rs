@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use hotcell_sandbox::wire::NotInForce;
 
 use super::{
-    super::{Network, Stop, config::Words, local, signer::check_name},
+    super::{Network, Stop, local, signer::check_name},
     Serve,
 };
-use crate::{proxy::Sources, sumdb::Database, tlog::witness::WITNESSES_MAX, witness::Witness};
+use crate::{
+    proxy::Sources, serve::Told, sumdb::Database, tlog::witness::WITNESSES_MAX, witness::Witness,
+};
 
 impl Serve {
     /// What is wrong with the options, each with the keys it is about; looks at nothing but them.
@@ -31,6 +33,7 @@ impl Serve {
         ];
         let wrong = checks
             .into_iter()
+            .chain(self.rules.checks())
             .filter_map(|(keys, check)| Some((keys, check.err()?)));
         wrong.collect()
     }
@@ -60,6 +63,7 @@ impl Serve {
             (self.witness.len(), "witnesses"),
             (self.verification.urls().len(), "verifiers"),
             (self.words.told().notes.len(), "notes"),
+            (self.rules.count(), "rules"),
         ] {
             if count > 0 {
                 text += &format!(", {count} {what}");
@@ -74,8 +78,12 @@ impl Serve {
         text
     }
 
-    pub(in crate::cli) fn words(&self) -> &Words {
-        &self.words
+    /// What the operator says to visitors, and lets them do.
+    pub(in crate::cli) fn told(&self) -> Told {
+        Told {
+            rules: self.rules.rules(),
+            ..self.words.told()
+        }
     }
 
     /// An address that others than this machine reach.

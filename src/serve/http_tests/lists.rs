@@ -128,6 +128,7 @@ async fn what_the_operator_says_is_shown_and_may_change() {
     let told = Told {
         notes: vec!["moves on <b>Friday</b>".to_owned()],
         contact: Some("abuse@build.example".to_owned()),
+        ..Told::default()
     };
     site.tell.send_replace(told);
     for path in ["/", "/-/instance"] {

@@ -37,6 +37,7 @@ mod log_paths;
 mod observations;
 mod pages;
 mod records;
+mod rules;
 mod starts;
 
 const NAME: &str = "tool-v1.2.3-go1.26.8";

@@ -10,7 +10,9 @@ use std::{
     str::FromStr,
 };
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header::USER_AGENT};
+
+use super::rules::Rules;
 
 /// Every proxy appends the address that it has seen (the de facto standard before RFC 7239).
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -65,23 +67,38 @@ pub struct Visitor {
     /// Somebody on this machine who comes through no proxy, as far as the headers tell: the
     /// operator, to whom no limit applies.
     pub is_operator: bool,
+    /// One of the bad clients by the operator's rules: may read, and begin nothing.
+    pub is_barred: bool,
 }
 
 impl Visitor {
     /// The visitor behind a connection. What a trusted proxy forwards is never the operator's, and
     /// without an address in it that can be read the proxy itself is the client.
-    pub(in crate::serve) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> Self {
+    pub(in crate::serve) fn of(
+        peer: IpAddr,
+        headers: &HeaderMap,
+        trusted: &[Cidr],
+        rules: &Rules,
+    ) -> Self {
+        let agent = headers
+            .get(USER_AGENT)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        let agent = String::from_utf8_lossy(agent);
         let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
         if !is_trusted(peer) {
+            let is_local = peer.to_canonical().is_loopback();
+            let is_operator = is_local && !comes_through_a_proxy(headers);
             return Self {
                 client: Client::of(peer),
-                is_operator: peer.to_canonical().is_loopback() && !comes_through_a_proxy(headers),
+                is_operator,
+                is_barred: !is_operator && rules.bars(peer, &agent),
             };
         }
         let address = forwarded_for(headers, is_trusted).unwrap_or(peer);
         Self {
             client: Client::of(address),
             is_operator: false,
+            is_barred: rules.bars(address, &agent),
         }
     }
 }
@@ -131,10 +148,16 @@ pub struct Cidr {
 pub struct NotCidr;
 
 impl Cidr {
-    fn contains(&self, address: IpAddr) -> bool {
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4()
             && block(address, self.bits.min(32), self.bits) == self.first
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.bits)
     }
 }
 
@@ -165,8 +188,6 @@ impl FromStr for Cidr {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -182,7 +203,7 @@ mod tests {
             );
         }
         let trusted: Vec<Cidr> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-        let visitor = Visitor::of(ip(peer), &headers, &trusted);
+        let visitor = Visitor::of(ip(peer), &headers, &trusted, &Rules::default());
         (visitor.client.to_string(), visitor.is_operator)
     }
 

@@ -26,9 +26,14 @@ impl Rate {
         Self { burst, period_ms }
     }
 
+    /// How long an empty bucket takes to be full.
+    fn depth_ms(self) -> u64 {
+        self.burst * self.period_ms
+    }
+
     /// When the bucket is full after one more, or how long until there is one to take.
     fn take(self, full_ms: u64, now_ms: u64) -> Result<u64, u64> {
-        let depth_ms = self.burst * self.period_ms;
+        let depth_ms = self.depth_ms();
         // Never further away than an empty bucket, even when the clock was set back.
         let full_ms = full_ms.clamp(now_ms, now_ms + depth_ms) + self.period_ms;
         match full_ms.checked_sub(now_ms + depth_ms) {
@@ -70,6 +75,11 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
                 true => (*key, *rate),
                 false => shared(*of),
             };
+            // A rate that was changed, or a clock that was set back, leaves nobody with more to wait
+            // for than an empty bucket has.
+            if let Some(full_ms) = self.full_ms.get_mut(&key) {
+                *full_ms = (*full_ms).min(now_ms + rate.depth_ms());
+            }
             let full_ms = taken
                 .iter()
                 .rev()
@@ -134,9 +144,8 @@ mod tests {
         let mut buckets = Buckets::new(10);
         take(&mut buckets, 1, 86_400_000).unwrap();
         assert_eq!(take(&mut buckets, 1, 0), Err(1_000));
-        take(&mut buckets, 1, 1_000).unwrap_err();
-        buckets.full_ms.clear();
-        take(&mut buckets, 1, 0).unwrap();
+        take(&mut buckets, 1, 999).unwrap_err();
+        take(&mut buckets, 1, 1_000).unwrap();
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! record, a result, a remembered failure, a job that is underway) costs nothing. The operator, on
 //! this machine and through no proxy, has no limits.
 //!
-//! [`names`] asks the module proxy once for all who want to know the same. [`budget`] says how much
+//! [`rules`] says what the operator lets happen at all, and may give other rates. [`names`] asks the
+//! module proxy once for all who want to know the same. [`budget`] says how much
 //! the log may grow, whoever asks.
 //!
 //! Each class counts twice: for the client, and for the wider block around it, which may do
@@ -15,12 +16,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use self::{
     blocks::{Client, Visitor},
     buckets::{Buckets, Rate},
+    rules::Barred,
 };
 use crate::{
-    serve::{clock::Clock, metrics::Metrics},
+    serve::{Told, clock::Clock, metrics::Metrics},
     spec::{GoVersion, Target},
     toolchain::pins,
 };
@@ -29,6 +33,8 @@ pub mod blocks;
 mod buckets;
 pub mod budget;
 pub(super) mod names;
+pub mod patterns;
+pub mod rules;
 
 /// Most buckets that are kept, of some 50 bytes each.
 const TRACKED_MAX: usize = 65_536;
@@ -98,7 +104,8 @@ impl Class {
     }
 
     /// What one client may ask for. One build at a time takes 4 to 30 s, so that the rates let
-    /// one client fill about half of a small instance, and a burst is a project with its tools.
+    /// one client fill about half of a small instance, and a burst is a project with its tools. The
+    /// operator's rules may say otherwise.
     fn rate(self) -> Rate {
         let (burst, period_s) = match self {
             Self::Build | Self::Lookup => (30, 10),
@@ -180,6 +187,17 @@ pub struct Limited {
     pub after_s: u32,
 }
 
+/// Nothing was begun.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Not so much, or not now.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// Not for this client.
+    #[error(transparent)]
+    Barred(#[from] Barred),
+}
+
 /// Whose bucket it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Whose {
@@ -190,8 +208,9 @@ enum Whose {
 
 type Key = (Whose, Class);
 
-/// Counts what visitors ask for.
+/// Counts what visitors ask for, and knows the operator's rules.
 pub struct Rates {
+    told: watch::Receiver<Told>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     buckets: Mutex<Buckets<Key>>,
@@ -200,8 +219,9 @@ pub struct Rates {
 impl Rates {
     /// Nobody has asked for anything yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, told: watch::Receiver<Told>) -> Self {
         Self {
+            told,
             clock,
             metrics,
             buckets: Mutex::new(Buckets::new(TRACKED_MAX)),
@@ -211,21 +231,24 @@ impl Rates {
     /// Counts one of each class, or none when a limit is reached.
     ///
     /// # Errors
-    /// With the limit.
-    pub fn take(&self, visitor: Visitor, classes: &[Class]) -> Result<(), Limited> {
+    /// With the limit, or when this client may begin nothing.
+    pub fn take(&self, visitor: Visitor, classes: &[Class]) -> Result<(), Denied> {
         if visitor.is_operator {
             return Ok(());
         }
+        self.check_visitor(visitor)?;
+        let rates = self.rates();
+        let rate = |class: Class| rates[class as usize];
         let client = visitor.client;
         let of = |class: &Class| {
-            let (class, rate) = (*class, class.rate());
+            let (class, rate) = (*class, rate(*class));
             let one = ((Whose::One(client), class), rate, (class, false));
             let wide = (Whose::Wide(client.wide()), class);
             [one, (wide, rate.times(WIDE), (class, true))]
         };
         let from: Vec<_> = classes.iter().flat_map(of).collect();
         let shared =
-            |(class, _): (Class, bool)| ((Whose::Newcomers, class), class.rate().times(SHARED));
+            |(class, _): (Class, bool)| ((Whose::Newcomers, class), rate(class).times(SHARED));
         let now_ms = self.clock.now_ms();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = buckets.take(&from, shared, now_ms);
@@ -233,12 +256,19 @@ impl Rates {
         taken.map_err(|((class, is_wide), wait_ms)| {
             self.metrics.limited(class);
             let after_s = u32::try_from(wait_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
-            Limited {
+            let limited = Limited {
                 class,
                 is_wide,
                 after_s,
-            }
+            };
+            Denied::Limited(limited)
         })
+    }
+
+    /// How much one client may ask for, by class.
+    fn rates(&self) -> [Rate; Class::ALL.len()] {
+        let told = self.told.borrow();
+        Class::ALL.map(|class| told.rules.rate(class))
     }
 }
 
@@ -251,12 +281,21 @@ mod tests {
         Visitor {
             client: Client::of(address.parse().unwrap()),
             is_operator: false,
+            is_barred: false,
+        }
+    }
+
+    fn limited(taken: Result<(), Denied>) -> Limited {
+        match taken {
+            Err(Denied::Limited(limited)) => limited,
+            other => panic!("{other:?}"),
         }
     }
 
     fn rates() -> (Arc<ManualClock>, Rates) {
         let clock = Arc::<ManualClock>::default();
-        let rates = Rates::new(Arc::clone(&clock) as _, Arc::default());
+        let told = watch::Sender::<Told>::default().subscribe();
+        let rates = Rates::new(Arc::clone(&clock) as _, Arc::default(), told);
         (clock, rates)
     }
 
@@ -267,12 +306,12 @@ mod tests {
         for _ in 0..30 {
             ask().unwrap();
         }
-        let limited = ask().unwrap_err();
+        let limited = limited(ask());
         assert_eq!((limited.after_s, limited.is_wide), (10, false));
         let sentence = "the limit for new builds from your address is reached";
         assert_eq!(limited.to_string(), sentence);
         clock.advance(9);
-        assert_eq!(ask().unwrap_err().after_s, 1);
+        assert_eq!(self::limited(ask()).after_s, 1);
         clock.advance(1);
         ask().unwrap();
         ask().unwrap_err();
@@ -285,7 +324,7 @@ mod tests {
         for block in ["198.51.100.", "2001:db8:1:"] {
             let (_, rates) = rates();
             let mut granted = 0;
-            let limited = (0..256)
+            let refused = (0..256)
                 .find_map(|n| {
                     let address = match block.contains(':') {
                         true => format!("{block}{n:x}::1"),
@@ -297,7 +336,11 @@ mod tests {
                         .err()
                 })
                 .unwrap();
-            assert_eq!((granted, limited.is_wide), (240, true), "{block}");
+            assert_eq!(
+                (granted, limited(Err(refused)).is_wide),
+                (240, true),
+                "{block}"
+            );
         }
     }
 
@@ -321,8 +364,8 @@ mod tests {
             rates.take(asker.visitor, &classes("go1.21.0")).unwrap();
         }
         for _ in 0..100 {
-            let limited = rates.take(asker.visitor, &classes("go1.21.0"));
-            assert_eq!(limited.unwrap_err().class, Class::OldGo);
+            let refused = limited(rates.take(asker.visitor, &classes("go1.21.0")));
+            assert_eq!(refused.class, Class::OldGo);
         }
         for _ in 0..20 {
             rates.take(asker.visitor, &[Class::Build]).unwrap();

@@ -23,6 +23,7 @@ struct InstancePage {
     program: &'static str,
     policy_sha256: String,
     oldest_go: GoVersion,
+    newest_go: Option<GoVersion>,
     running: usize,
     builds_max: usize,
     waiting: usize,
@@ -38,12 +39,20 @@ struct InstancePage {
 pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let mismatches = app.catalogue.mismatches();
     let disagreements = app.catalogue.disagreements().await;
+    let (oldest_go, newest_go) = {
+        let rules = &app.told.borrow().rules;
+        (
+            rules.go_min.unwrap_or(GoVersion::OLDEST_LOGGED),
+            rules.go_max,
+        )
+    };
     let page = InstancePage {
         verifier_key: app.ledger.verifier_key(),
         log_size: *app.ledger.sizes().borrow(),
         program: env!("CARGO_PKG_VERSION"),
         policy_sha256: app.policy_sha256.clone(),
-        oldest_go: GoVersion::OLDEST_LOGGED,
+        oldest_go: oldest_go.max(GoVersion::OLDEST_LOGGED),
+        newest_go,
         running: app.queue.running(),
         builds_max: app.builds_max,
         waiting: app.queue.waiting(),

@@ -72,5 +72,27 @@ if (live && window.EventSource) {
     if (data.end === "built") location.replace(data.url);
     if (data.end === "failed") location.replace(data.url);
   });
-  source.onerror = () => { if (source.readyState === 0) say("connection lost, trying again"); };
+  // An answer that is no stream ends it for good (HTML, 9.2.6); asked once more, it says why.
+  const refused = async () => {
+    clearInterval(clock);
+    id("elapsed").textContent = "";
+    const gone = new AbortController();
+    try {
+      const headers = { accept: "application/json" };
+      const answer = await fetch(live.dataset.events, { headers, signal: gone.signal });
+      if (answer.ok) {
+        gone.abort();
+        say("not begun; reload the page to try again");
+        return;
+      }
+      const problem = await answer.json();
+      say("not begun: " + problem.detail + "; " + problem.remedy);
+    } catch {
+      say("not begun, and the service does not say why; reload the page to try again");
+    }
+  };
+  source.onerror = () => {
+    if (source.readyState === EventSource.CLOSED) refused();
+    else say("connection lost, trying again");
+  };
 }
