@@ -10,10 +10,16 @@ use crate::{
     proxy,
 };
 
+/// What the exit codes mean, below the options.
+const AFTER: &str = "Exit codes: 0 fetched and verified; 1 the instance refuses, has no such \
+                     build or has withdrawn it, and says why; 2 usage; 3 a proof, signature or \
+                     hash is wrong; 4 try again later.";
+
 /// A lookup may wait for a whole build: the wall clock of a build, and a queue before it.
 const LOOKUP_SILENCE: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Args)]
+#[command(after_help = AFTER)]
 pub(super) struct Get {
     /// `module@version/package` or `package@version`
     spec: String,

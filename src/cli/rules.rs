@@ -7,6 +7,7 @@ use crate::{
     serve::limits::{
         patterns::Pattern,
         rules::{BadClient, ClassRate, Rules},
+        withdrawn::Withdrawn,
     },
     spec::GoVersion,
 };
@@ -40,6 +41,13 @@ pub(super) struct RuleArgs {
     /// name, retry and observation; may be given again
     #[arg(long, value_name = "RATE")]
     rate: Vec<ClassRate>,
+    /// A build whose binary is not handed out any more and that is not built again, as
+    /// `KEY REASON`: downloads answer 451 (RFC 7725) with the reason, or 410 when the reason has
+    /// `410` in front. KEY is one of the log, or what all builds of a version or package begin with,
+    /// such as `example.com/m@v1.2.3/`. The record stays; so does every copy that somebody has. May
+    /// be given again
+    #[arg(long, value_name = "KEY REASON")]
+    withdrawn: Vec<Withdrawn>,
 }
 
 impl RuleArgs {
@@ -51,6 +59,7 @@ impl RuleArgs {
             go_max: self.go_max,
             bad_clients: self.bad_client.clone(),
             rates: self.rate.clone(),
+            withdrawn: self.withdrawn.clone(),
         }
     }
 
@@ -58,14 +67,15 @@ impl RuleArgs {
     pub(super) fn count(&self) -> usize {
         let lists = self.allow_module.len() + self.deny_module.len() + self.bad_client.len();
         let go = [self.go_min, self.go_max].into_iter().flatten().count();
-        lists + go + self.rate.len()
+        lists + go + self.rate.len() + self.withdrawn.len()
     }
 
     /// What is wrong with them, each with the keys that it is about.
-    pub(super) fn checks(&self) -> [(&'static [&'static str], Result<(), Stop>); 5] {
+    pub(super) fn checks(&self) -> [(&'static [&'static str], Result<(), Stop>); 6] {
         [
             (&["allow-module"], check_count(self.allow_module.len())),
             (&["deny-module"], check_count(self.deny_module.len())),
+            (&["withdrawn"], check_count(self.withdrawn.len())),
             (&["bad-client"], check_count(self.bad_client.len())),
             (&["go-min", "go-max"], self.check_go()),
             (&["rate"], self.check_rates()),

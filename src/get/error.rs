@@ -32,6 +32,9 @@ pub enum GetError {
     /// The instance cannot build this, or does not know it.
     #[error("the instance has no such build")]
     Refused(#[source] HttpError),
+    /// The instance does not hand it out any more; what the log says of it is still true.
+    #[error("the instance has withdrawn this build")]
+    Withdrawn(#[source] HttpError),
     /// The instance does not answer, or is busy.
     #[error("cannot reach the instance's {what}")]
     Unavailable {
@@ -116,7 +119,7 @@ impl GetError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Spec(_) | Self::NoModule | Self::Key(_) | Self::Url { .. } => 2,
-            Self::Refused(_) | Self::Ended(_) | Self::Write(_) => 1,
+            Self::Refused(_) | Self::Withdrawn(_) | Self::Ended(_) | Self::Write(_) => 1,
             Self::Unavailable { .. } => 4,
             Self::State(error) if error.is_io() => 1,
             Self::State(_)

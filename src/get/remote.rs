@@ -189,9 +189,12 @@ fn parse(address: &str) -> Result<Url, GetError> {
 pub(super) fn failed(what: &'static str, source: HttpError) -> GetError {
     match source {
         HttpError::Status {
-            code: 400 | 404 | 410 | 414 | 422 | 451,
+            code: 400 | 403 | 404 | 414 | 422,
             ..
         } => GetError::Refused(source),
+        HttpError::Status {
+            code: 410 | 451, ..
+        } => GetError::Withdrawn(source),
         HttpError::TooLong { .. } => GetError::Malformed {
             what: "answer (it is too long)",
         },

@@ -217,6 +217,19 @@ async fn the_plain_file_does_when_there_is_no_compressed_one_and_none_without_do
 }
 
 #[tokio::test]
+async fn what_was_withdrawn_is_told_so_and_leaves_no_file() {
+    for code in [410, 451] {
+        let (instance, user) = (Instance::new(6), User::new());
+        for end in ["", ".gz"] {
+            instance.table.put_status(&instance.download(end), code);
+        }
+        let error = instance.get(&user).await.unwrap_err();
+        assert!(matches!(&error, GetError::Withdrawn(_)), "{error:?}");
+        assert_eq!((error.exit_code(), user.binaries()), (1, 0));
+    }
+}
+
+#[tokio::test]
 async fn both_spec_forms_and_moving_names_are_understood_and_checked() {
     let (instance, user) = (Instance::new(6), User::new());
     let ask = async |spec: &str, go: &str| {

@@ -10,7 +10,7 @@ use axum::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
             ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-            CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER,
+            CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER,
         },
     },
     response::{IntoResponse, Response},
@@ -18,16 +18,7 @@ use axum::{
 use serde_json::json;
 use tracing::error;
 
-use super::{
-    limits::{
-        Denied, Limited,
-        budget::OverBudget,
-        rules::{Bar, Barred},
-    },
-    pages,
-    queue::QueueError,
-    run::chain,
-};
+use super::{pages, run::chain};
 use crate::{
     build::{About, Failure, FailureClass},
     output::Output,
@@ -40,6 +31,10 @@ pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 pub(super) const NO_STORE: &str = "no-store";
 /// When to come back to a busy service.
 const RETRY_AFTER_S: u32 = 30;
+
+/// Who blocks what is unavailable for legal reasons (RFC 7725, section 4): this instance, whose page
+/// says how its operator is reached.
+const BLOCKED_BY: &str = "</-/instance>; rel=\"blocked-by\"";
 
 /// What a client wants to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +127,14 @@ impl Refusal {
     /// Too many wait already.
     pub(super) fn busy(sentence: &str) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut busy = Self::new(status, "busy", sentence, "try again in half a minute");
-        busy.retry_after_s = Some(RETRY_AFTER_S);
-        busy
+        let busy = Self::new(status, "busy", sentence, "try again in half a minute");
+        busy.later(RETRY_AFTER_S)
+    }
+
+    /// The same, with the time to come back.
+    pub(super) fn later(mut self, after_s: u32) -> Self {
+        self.retry_after_s = Some(after_s);
+        self
     }
 
     /// Ours; the cause goes to the trace under an id.
@@ -216,73 +216,6 @@ impl From<SpecError> for Refusal {
     }
 }
 
-impl From<Limited> for Refusal {
-    fn from(limited: Limited) -> Self {
-        let after = limited.after_s;
-        let remedy = format!("come back in {after} s; what is built already has no limit");
-        let (status, sentence) = (StatusCode::TOO_MANY_REQUESTS, limited.to_string());
-        let mut refusal = Self::new(status, "limited", &sentence, &remedy);
-        refusal.retry_after_s = Some(after);
-        refusal
-    }
-}
-
-impl From<Barred> for Refusal {
-    fn from(barred: Barred) -> Self {
-        let (code, remedy) = match &barred.why {
-            Bar::Module(_) => ("module_denied", "build it yourself with `hotcell build`"),
-            Bar::Go { .. } => ("go_out_of_bounds", "ask for a release within these bounds"),
-            Bar::Client => ("bad_client", "what is built already is open to you"),
-        };
-        let remedy = match &barred.contact {
-            Some(contact) => format!("{remedy}; the operator: {contact}"),
-            None => remedy.to_owned(),
-        };
-        Self::new(StatusCode::FORBIDDEN, code, &barred.to_string(), &remedy)
-    }
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Limited(limited) => limited.into(),
-            Denied::Barred(barred) => barred.into(),
-        }
-    }
-}
-
-impl From<OverBudget> for Refusal {
-    fn from(over: OverBudget) -> Self {
-        let (status, code) = match over.module {
-            Some(_) => (StatusCode::TOO_MANY_REQUESTS, "limited"),
-            None => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-        };
-        let minutes = over.after_s.div_ceil(60);
-        let remedy = format!("come back in {minutes} min; what is built already has no limit");
-        let mut refusal = Self::new(status, code, &over.to_string(), &remedy);
-        refusal.retry_after_s = Some(over.after_s);
-        refusal
-    }
-}
-
-impl From<QueueError> for Refusal {
-    fn from(error: QueueError) -> Self {
-        match error {
-            QueueError::Full(_) => Self::busy("the queue is full"),
-            QueueError::Stopping => Self::busy("the service is restarting"),
-            QueueError::Fenced(why) => {
-                let mut fenced = Self::busy(&format!("the log takes no entries: {why}"));
-                fenced.code = "log_fenced".to_owned();
-                fenced
-            }
-            QueueError::Limited(limited) => limited.into(),
-            QueueError::Barred(barred) => barred.into(),
-            QueueError::OverBudget(over) => over.into(),
-            QueueError::Catalogue(_) | QueueError::Artifact(_) => Self::internal(&error),
-        }
-    }
-}
-
 impl IntoResponse for Refusal {
     /// The body is made by [`negotiate`], which knows what the client reads.
     fn into_response(self) -> Response {
@@ -291,6 +224,11 @@ impl IntoResponse for Refusal {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
+            response
+                .headers_mut()
+                .insert(LINK, HeaderValue::from_static(BLOCKED_BY));
         }
         response.extensions_mut().insert(self);
         response

@@ -7,6 +7,7 @@ use askama::Template;
 use super::{
     artifacts::Opened,
     catalogue::{FailureRow, Recent, ResultRow},
+    limits::withdrawn::Withdrawn,
     lists,
     live::Snapshot,
     pages::{clean, clean_all, slashed},
@@ -175,6 +176,7 @@ pub(super) struct ResultPage {
     has_output: bool,
     output: Html,
     get: String,
+    withdrawn: Option<Withdrawn>,
     other_variant: String,
     key: String,
     /// Other results of the package.
@@ -190,6 +192,7 @@ impl ResultPage {
         recent: &[Recent],
         verifier_key: &str,
         origin: &str,
+        withdrawn: Option<Withdrawn>,
     ) -> Self {
         let (key, built, sum) = (&row.key, &row.built, row.sum());
         let record = Record {
@@ -237,6 +240,7 @@ impl ResultPage {
             has_output: !built.output.is_empty(),
             output: built.output.html(),
             get: get_command(key, verifier_key, origin),
+            withdrawn,
             other_variant: url::build_path(&other),
             key: key.to_string(),
             others: recent

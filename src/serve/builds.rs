@@ -235,7 +235,10 @@ async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Re
         }
         Standing::Failed(row) => return failed(app, headers, key, *row),
         Standing::Underway(job) => (Some(job.live.snapshot()), app.queue.place(&job)),
-        Standing::Unknown => (None, app.queue.waiting()),
+        Standing::Unknown => {
+            app.rates.check_withdrawn(key)?;
+            (None, app.queue.waiting())
+        }
     };
     let mut page = BuildPage::new(key, snapshot.as_ref());
     page.builds_max = app.builds_max;
@@ -358,6 +361,7 @@ async fn show_result(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<
         &recent,
         &key,
         &origin,
+        app.rates.withdrawn(&row.key),
     )))
 }
 
@@ -371,6 +375,7 @@ fn record(row: &ResultRow) -> Response {
 }
 
 async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Refusal> {
+    app.rates.check_withdrawn(&row.key)?;
     let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
     let opened = tokio::task::spawn_blocking(move || match page {
         Page::DownloadGz => artifacts.gzip(&sha256),

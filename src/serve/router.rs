@@ -60,6 +60,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .route("/-/failures", get(lists::failures))
         .route("/-/compare", get(lists::compare))
         .route("/-/instance", get(lists::instance))
+        .route("/-/withdrawn", get(lists::withdrawn))
         .route("/tlog/{*path}", get(tlog::show))
         .merge(cosign::routes(app.cosigning.clone()))
         .merge(api::routes())

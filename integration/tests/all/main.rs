@@ -45,6 +45,7 @@ mod successor;
 mod support;
 mod twofa;
 mod verifiers;
+mod withdrawn;
 mod witness;
 mod xmod;
 mod zips;

@@ -41,6 +41,6 @@ fn requests_made_from_the_description_are_answered_as_it_says() {
         .time_max(Duration::from_mins(3))
         .succeed();
     let said = ended.out();
-    assert!(said.contains("Tested: 8"), "{said}");
+    assert!(said.contains("Tested: 9"), "{said}");
     assert!(service.lives(), "{}", service.trace());
 }

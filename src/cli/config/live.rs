@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Keys that are taken over while the service runs.
-pub(super) const LIVE: [&str; 8] = [
+pub(super) const LIVE: [&str; 9] = [
     "notes",
     "contact",
     "allow-module",
@@ -33,6 +33,7 @@ pub(super) const LIVE: [&str; 8] = [
     "go-max",
     "bad-client",
     "rate",
+    "withdrawn",
 ];
 
 /// Most notes; a page shows all of them.

@@ -18,7 +18,7 @@ use crate::{
         answer::{self, NO_STORE, Refusal},
         app::App,
         guard, home,
-        limits::{Asker, blocks::Visitor},
+        limits::{Asker, blocks::Visitor, withdrawn::Withdrawn},
         queue::Standing,
     },
     spec::{BuildKey, PackageQuery, Variant, hex, url},
@@ -107,6 +107,7 @@ fn state(app: &App, key: &BuildKey, standing: Standing) -> Value {
             "key": name, "state": "built", "url": url::result_path(key, &row.sum()),
             "sum": row.sum().to_string(), "sha256": hex(&row.sha256), "size": row.size,
             "log_index": row.log_index, "file": key.download_name(),
+            "withdrawn": app.rates.withdrawn(key).as_ref().map(Withdrawn::json),
         }),
         Standing::Failed(row) => {
             let refusal = Refusal::from(row.failure);

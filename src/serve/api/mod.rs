@@ -23,6 +23,7 @@ use super::{
     answer::{self, NO_STORE, Refusal},
     app::App,
     health,
+    limits::withdrawn::Withdrawn,
 };
 use crate::{spec::Target, toolchain::pins};
 
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/v1/builds/{*key}", get(builds::show))
         .route("/api/v1/results", get(results::list))
         .route("/api/v1/results/{*key}", get(results::show))
+        .route("/api/v1/withdrawn", get(withdrawn))
         .route("/api/v1/records", get(records::list))
         .route("/api/v1/records/events", get(records::events))
         .route("/api/v1/toolchains", get(toolchains))
@@ -66,6 +68,14 @@ async fn healthy(State(app): State<Arc<App>>) -> Response {
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     answer::cached((status, Json(health)).into_response(), NO_STORE)
+}
+
+/// `GET /api/v1/withdrawn`: what is not handed out any more.
+async fn withdrawn(State(app): State<Arc<App>>) -> Response {
+    let told = app.told.borrow();
+    let all: Vec<_> = told.rules.withdrawn.iter().map(Withdrawn::json).collect();
+    drop(told);
+    answer::cached(Json(json!({ "withdrawn": all })).into_response(), NO_STORE)
 }
 
 fn bad_query(sentence: &str) -> Refusal {

@@ -16,6 +16,7 @@ use crate::{
     serve::{
         answer::{self, NO_STORE, Refusal},
         app::App,
+        limits::withdrawn::Withdrawn,
     },
     spec::{BuildKey, ModulePath, Record, hex, url},
 };
@@ -88,6 +89,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
         "sdk_h1": built.sdk_h1,
         "modules": built.modules,
         "warnings": built.warnings,
+        "withdrawn": app.rates.withdrawn(&key).as_ref().map(Withdrawn::json),
         "cell": built.cell,
         "timings_ms": timings,
     });

@@ -39,6 +39,7 @@ mod pages;
 mod records;
 mod rules;
 mod starts;
+mod withdrawn;
 
 const NAME: &str = "tool-v1.2.3-go1.26.8";
 

@@ -29,12 +29,14 @@ use crate::{
     toolchain::pins,
 };
 
+mod answers;
 pub mod blocks;
 mod buckets;
 pub mod budget;
 pub(super) mod names;
 pub mod patterns;
 pub mod rules;
+pub mod withdrawn;
 
 /// Most buckets that are kept, of some 50 bytes each.
 const TRACKED_MAX: usize = 65_536;

@@ -1,7 +1,7 @@
 //! What the operator lets happen here: which modules, which Go releases, which clients.
 //!
-//! Read where something new begins, and by the door, which knows who asks. Nothing here stops
-//! anybody from reading what exists. The rules may change while the service runs; what waits or
+//! Read where something new begins, and by the door, which knows who asks. Nothing here but
+//! [`super::withdrawn`] stops anybody from reading what exists. The rules may change while the service runs; what waits or
 //! runs and is against them is dropped by the queue's next sweep.
 
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -11,6 +11,7 @@ use super::{
     blocks::{Cidr, Visitor},
     buckets::Rate,
     patterns::Pattern,
+    withdrawn::Withdrawn,
 };
 use crate::spec::{BuildKey, GoVersion, PackageQuery};
 
@@ -35,6 +36,8 @@ pub struct Rules {
     pub bad_clients: Vec<BadClient>,
     /// How much one client may ask for, where it is not the default.
     pub rates: Vec<ClassRate>,
+    /// What is not handed out any more.
+    pub withdrawn: Vec<Withdrawn>,
 }
 
 impl Rules {
@@ -42,6 +45,12 @@ impl Rules {
     pub(super) fn rate(&self, class: Class) -> Rate {
         let own = self.rates.iter().find(|one| one.class == class);
         own.map_or(class.rate(), |one| one.rate)
+    }
+
+    /// How a build was withdrawn, if it was.
+    pub(in crate::serve) fn withdrawn(&self, key: &BuildKey) -> Option<&Withdrawn> {
+        let key = key.to_string();
+        self.withdrawn.iter().find(|one| one.covers(&key))
     }
 
     fn is_open_to(&self, module: &str) -> bool {
@@ -176,11 +185,14 @@ pub enum Bar {
     /// One of the bad clients.
     #[error("this instance begins nothing new for you")]
     Client,
+    /// It was built, perhaps, and is not handed out any more.
+    #[error("this build was withdrawn: {}", .0.reason)]
+    Withdrawn(Withdrawn),
 }
 
 impl Bar {
     /// Its name in metrics.
-    pub const NAMES: [&str; 3] = ["module", "go", "client"];
+    pub const NAMES: [&str; 4] = ["module", "go", "client", "withdrawn"];
 
     /// Its place among the names.
     #[must_use]
@@ -189,6 +201,7 @@ impl Bar {
             Self::Module(_) => 0,
             Self::Go { .. } => 1,
             Self::Client => 2,
+            Self::Withdrawn(_) => 3,
         }
     }
 }
@@ -239,6 +252,9 @@ impl Rates {
     pub(in crate::serve) fn check_quietly(&self, key: &BuildKey) -> Result<(), Bar> {
         let module = key.module.path.as_str();
         self.rules(|rules| {
+            if let Some(one) = rules.withdrawn(key) {
+                return Err(Bar::Withdrawn(one.clone()));
+            }
             let (go, min, max) = (key.go, rules.go_min, rules.go_max);
             if !rules.is_open_to(module) {
                 return Err(Bar::Module(module.to_owned()));
@@ -248,6 +264,22 @@ impl Rates {
             }
             Ok(())
         })
+    }
+
+    /// Whether a binary may be handed out.
+    ///
+    /// # Errors
+    /// With the reason for which it was withdrawn.
+    pub fn check_withdrawn(&self, key: &BuildKey) -> Result<(), Barred> {
+        match self.withdrawn(key) {
+            None => Ok(()),
+            Some(one) => Err(self.bar(Bar::Withdrawn(one))),
+        }
+    }
+
+    /// How a build was withdrawn, if it was.
+    pub(in crate::serve) fn withdrawn(&self, key: &BuildKey) -> Option<Withdrawn> {
+        self.rules(|rules| rules.withdrawn(key).cloned())
     }
 
     /// Whether this client may begin anything.
