@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use hotcell_sandbox::wire::Tree;
 use tokio::sync::mpsc;
 
 use super::{
@@ -89,6 +90,14 @@ impl Executor for Engine {
         let mut all = self.supervise().alarms();
         all.append(&mut self.fetch().alarms());
         all
+    }
+
+    fn trees(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
+        Box::pin(async move {
+            let trees = self.supervise().trees().await.unwrap_or_default();
+            let told = |tree: Tree| (format!("{} ({})", tree.title, tree.name), tree.bytes);
+            trees.into_iter().map(told).collect()
+        })
     }
 
     fn build(

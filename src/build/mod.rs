@@ -58,6 +58,12 @@ pub trait Executor: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// SDKs, frozen caches and go commands on disk: what each is, and its size in bytes. Nothing
+    /// when they cannot be asked for.
+    fn trees(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
+        Box::pin(async { Vec::new() })
+    }
+
     /// Builds `key`, writes the binary to `artifact` (empty, writable) and says what was built.
     /// Dropping the future ends the cell. Progress is lossy: a full channel drops it.
     fn build(

@@ -43,9 +43,9 @@ pub(super) struct RuleArgs {
     rate: Vec<ClassRate>,
     /// A build whose binary is not handed out any more and that is not built again, as
     /// `KEY REASON`: downloads answer 451 (RFC 7725) with the reason, or 410 when the reason has
-    /// `410` in front. KEY is one of the log, or what all builds of a version or package begin with,
-    /// such as `example.com/m@v1.2.3/`. The record stays; so does every copy that somebody has. May
-    /// be given again
+    /// `410` in front. KEY is one of the log, or what all builds of a version or package begin
+    /// with, such as `example.com/m@v1.2.3/`. The record stays; so does every copy that somebody
+    /// has. May be given again
     #[arg(long, value_name = "KEY REASON")]
     withdrawn: Vec<Withdrawn>,
 }

@@ -60,7 +60,7 @@ pub(super) struct Serve {
     /// Address for visitors; port 0 chooses one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Address for the operator: metrics and health
+    /// Address for the operator: a page on how it stands, metrics, health
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
     admin: SocketAddr,
     /// Host name of the service, and name of a new log's key

@@ -32,8 +32,8 @@ pub(super) const NO_STORE: &str = "no-store";
 /// When to come back to a busy service.
 const RETRY_AFTER_S: u32 = 30;
 
-/// Who blocks what is unavailable for legal reasons (RFC 7725, section 4): this instance, whose page
-/// says how its operator is reached.
+/// Who blocks what is unavailable for legal reasons (RFC 7725, section 4): this instance, whose
+/// page says how its operator is reached.
 const BLOCKED_BY: &str = "</-/instance>; rel=\"blocked-by\"";
 
 /// What a client wants to read.

@@ -91,10 +91,16 @@ impl Artifacts {
     /// Free bytes of the file system, when there are too few for another build: its binary and its
     /// entry in the log are to fit, and the disk is not ours alone.
     pub fn lacks_room(&self) -> Result<Option<u64>, ArtifactError> {
+        let (free, _) = self.space()?;
+        Ok((free < self.room_min).then_some(free))
+    }
+
+    /// Free bytes of the file system, and all.
+    pub fn space(&self) -> Result<(u64, u64), ArtifactError> {
         let stat = nix::sys::statvfs::statvfs(self.folder.as_path());
         let stat = stat.map_err(|error| at(&self.folder)(error.into()))?;
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        Ok((free < self.room_min).then_some(free))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        Ok((bytes(stat.blocks_available()), bytes(stat.blocks())))
     }
 
     /// A new empty file for job `job`.

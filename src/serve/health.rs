@@ -17,14 +17,14 @@ use super::{
 pub(super) struct Health {
     /// Whether database, log and stores are as they should be.
     ok: bool,
-    log: String,
+    pub(super) log: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-    mismatches: u64,
-    disagreements: u64,
-    alarms: Vec<String>,
-    notes: Vec<String>,
+    pub(super) remedy: Option<String>,
+    pub(super) mismatches: u64,
+    pub(super) disagreements: u64,
+    pub(super) alarms: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// For alarms of the stores.

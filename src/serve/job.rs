@@ -72,6 +72,8 @@ pub struct Job {
     pub key: BuildKey,
     /// When it was first asked for.
     pub created_ms: u64,
+    /// Whose turn it took when it was added.
+    pub(super) client: String,
     /// Progress.
     pub live: Live,
     pub(super) interest_ms: AtomicU64,
@@ -90,6 +92,7 @@ impl Job {
             id: row.id,
             key,
             created_ms: row.created_ms,
+            client: row.client.clone(),
             live: Live::new(row.id, attempt),
             interest_ms: AtomicU64::new(row.interest_ms),
             touched_ms: AtomicU64::new(row.interest_ms),

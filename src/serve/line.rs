@@ -17,6 +17,8 @@ use crate::{
 
 /// Most failures kept for a moment that are not in the catalogue.
 const RECENT_MAX: usize = 1_000;
+/// Last failures that the operator is shown; each may have the output of a build.
+const FAILED_MAX: usize = 30;
 /// Most builds that wait for verifiers; each holds its result in memory.
 const VERIFYING_MAX: usize = 1_000;
 
@@ -75,6 +77,10 @@ impl Inner {
         let _one_at_a_time = self.admission.lock().await;
         if let End::Failed(row) = &end {
             let mut jobs = self.lock();
+            if jobs.failed.len() >= FAILED_MAX {
+                jobs.failed.pop_front();
+            }
+            jobs.failed.push_back((job.key.clone(), (**row).clone()));
             if jobs.recent.len() < RECENT_MAX {
                 jobs.recent.insert(job.key.to_string(), (**row).clone());
             }

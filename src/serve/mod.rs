@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{build::Executor, verifiers::Quorum, witness::Board};
 
+mod admin;
 mod admit;
 pub mod agent;
 mod answer;

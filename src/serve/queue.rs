@@ -7,7 +7,7 @@
 //! whoever waited needs time to come back. The queue never runs the same key twice at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -135,6 +135,8 @@ pub(super) struct Jobs {
     /// verify each other would wait for each other's places.
     pub(super) verifying: HashMap<u64, AbortHandle>,
     pub(super) recent: HashMap<String, FailureRow>,
+    /// The last failures, the newest last.
+    pub(super) failed: VecDeque<(BuildKey, FailureRow)>,
 }
 
 impl Queue {
@@ -304,6 +306,25 @@ impl Queue {
     #[must_use]
     pub fn place(&self, job: &Job) -> usize {
         self.0.lock().waiting.place(job.id).unwrap_or(0)
+    }
+
+    /// All jobs that run or wait, in the order in which they run, each with its place.
+    pub(super) fn jobs(&self) -> Vec<(usize, Arc<Job>)> {
+        let jobs = self.0.lock();
+        let waits = |job: &&Arc<Job>| !jobs.waiting.contains(job.id);
+        let mut running: Vec<_> = jobs.by_key.values().filter(waits).cloned().collect();
+        running.sort_by_key(|job| job.id);
+        let waiting = (1..).zip(jobs.waiting.jobs().cloned());
+        running
+            .into_iter()
+            .map(|job| (0, job))
+            .chain(waiting)
+            .collect()
+    }
+
+    /// The last failures of any kind since the start, the newest first.
+    pub(super) fn failed(&self) -> Vec<(BuildKey, FailureRow)> {
+        self.0.lock().failed.iter().rev().cloned().collect()
     }
 
     /// Ends what runs and starts nothing more. Rows stay, so the next start resumes them.

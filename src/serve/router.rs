@@ -16,7 +16,7 @@ use axum::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    answer,
+    admin, answer,
     answer::{NO_STORE, Refusal},
     api,
     app::App,
@@ -77,9 +77,13 @@ pub(super) fn public(app: Arc<App>) -> Router {
 /// The operator's side.
 pub(super) fn admin(app: Arc<App>) -> Router {
     Router::new()
+        .route("/", get(admin::show))
         .route("/metrics", get(metrics))
+        .route("/static/{file}", get(asset))
+        .route("/favicon.ico", get(icon))
         .route("/healthz", get(health::show))
         .fallback(|| async { Refusal::not_found("there is nothing at this address") })
+        .method_not_allowed_fallback(|| async { builds::wrong_method() })
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             guard::stand,

@@ -284,6 +284,10 @@ impl Executor for FakeExecutor {
         })
     }
 
+    fn trees(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
+        Box::pin(async { vec![("go1.26.8 (sdk/ab)".to_owned(), 250_000_000)] })
+    }
+
     fn build(
         &self,
         key: BuildKey,

@@ -329,7 +329,7 @@ async fn metrics_are_on_the_admin_address_only() {
         text.contains("hotcell_builds_total{ending=\"success\"} 1"),
         "{text}"
     );
-    let home = admin.oneshot(get("/").unwrap()).await.unwrap();
-    assert_eq!(home.status(), StatusCode::NOT_FOUND);
+    let other = admin.oneshot(get("/-/search").unwrap()).await.unwrap();
+    assert_eq!(other.status(), StatusCode::NOT_FOUND);
     assert_eq!(site.get("/metrics").await.status, StatusCode::NOT_FOUND);
 }

@@ -27,6 +27,7 @@ use crate::{
     spec::{BuildKey, Record, Sum},
 };
 
+mod admin;
 mod api;
 mod commands;
 mod cosign;

@@ -75,8 +75,8 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
                 true => (*key, *rate),
                 false => shared(*of),
             };
-            // A rate that was changed, or a clock that was set back, leaves nobody with more to wait
-            // for than an empty bucket has.
+            // A rate that was changed, or a clock that was set back, leaves nobody with more to
+            // wait for than an empty bucket has.
             if let Some(full_ms) = self.full_ms.get_mut(&key) {
                 *full_ms = (*full_ms).min(now_ms + rate.depth_ms());
             }

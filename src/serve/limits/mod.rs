@@ -5,8 +5,8 @@
 //! record, a result, a remembered failure, a job that is underway) costs nothing. The operator, on
 //! this machine and through no proxy, has no limits.
 //!
-//! [`rules`] says what the operator lets happen at all, and may give other rates. [`names`] asks the
-//! module proxy once for all who want to know the same. [`budget`] says how much
+//! [`rules`] says what the operator lets happen at all, and may give other rates. [`names`] asks
+//! the module proxy once for all who want to know the same. [`budget`] says how much
 //! the log may grow, whoever asks.
 //!
 //! Each class counts twice: for the client, and for the wider block around it, which may do
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use self::{
     blocks::{Client, Visitor},
     buckets::{Buckets, Rate},
+    refused::Refused,
     rules::Barred,
 };
 use crate::{
@@ -35,6 +36,7 @@ mod buckets;
 pub mod budget;
 pub(super) mod names;
 pub mod patterns;
+mod refused;
 pub mod rules;
 pub mod withdrawn;
 
@@ -216,6 +218,7 @@ pub struct Rates {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     buckets: Mutex<Buckets<Key>>,
+    refused: Mutex<Refused>,
 }
 
 impl Rates {
@@ -227,6 +230,7 @@ impl Rates {
             clock,
             metrics,
             buckets: Mutex::new(Buckets::new(TRACKED_MAX)),
+            refused: Mutex::default(),
         }
     }
 
@@ -235,6 +239,21 @@ impl Rates {
     /// # Errors
     /// With the limit, or when this client may begin nothing.
     pub fn take(&self, visitor: Visitor, classes: &[Class]) -> Result<(), Denied> {
+        let taken = self.try_take(visitor, classes);
+        if taken.is_err() {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.add(visitor.client);
+        }
+        taken
+    }
+
+    /// The clients that were refused most, and about how often.
+    pub(super) fn refused_most(&self) -> Vec<(Client, u64)> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.most()
+    }
+
+    fn try_take(&self, visitor: Visitor, classes: &[Class]) -> Result<(), Denied> {
         if visitor.is_operator {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! What the operator lets happen here: which modules, which Go releases, which clients.
 //!
 //! Read where something new begins, and by the door, which knows who asks. Nothing here but
-//! [`super::withdrawn`] stops anybody from reading what exists. The rules may change while the service runs; what waits or
-//! runs and is against them is dropped by the queue's next sweep.
+//! [`super::withdrawn`] stops anybody from reading what exists. The rules may change while the
+//! service runs; what waits or runs and is against them is dropped by the queue's next sweep.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -45,6 +45,31 @@ impl Rules {
     pub(super) fn rate(&self, class: Class) -> Rate {
         let own = self.rates.iter().find(|one| one.class == class);
         own.map_or(class.rate(), |one| one.rate)
+    }
+
+    /// The rules that are in force, one in a line, for the operator.
+    pub(in crate::serve) fn told(&self) -> Vec<String> {
+        let go = [(self.go_min, "oldest"), (self.go_max, "newest")].into_iter();
+        let go = go.filter_map(|(go, what)| Some(format!("{what} Go release: {}", go?)));
+        let allow = self
+            .allow
+            .iter()
+            .map(|one| format!("module allowed: {one}"));
+        let deny = self.deny.iter().map(|one| format!("module denied: {one}"));
+        let bad = self.bad_clients.iter();
+        let bad = bad.map(|one| format!("client that may only read: {one}"));
+        let rates = Class::ALL.iter().map(|class| {
+            let (Rate { burst, period_ms }, name) = (self.rate(*class), class.name());
+            format!(
+                "rate of {name}: {burst} at once, then one in {} s",
+                period_ms / 1_000
+            )
+        });
+        go.chain(allow)
+            .chain(deny)
+            .chain(bad)
+            .chain(rates)
+            .collect()
     }
 
     /// How a build was withdrawn, if it was.

@@ -1,9 +1,9 @@
 //! Builds that the operator does not hand out any more.
 //!
-//! The list is a part of the configuration, so that it is durable before it is told, can be reviewed
-//! and undone like everything there, and outlives a database that was recovered from the log. Read
-//! before a download and before a new build. The record and the log stay as they are; a copy that
-//! somebody has stays verifiable.
+//! The list is a part of the configuration, so that it is durable before it is told, can be
+//! reviewed and undone like everything there, and outlives a database that was recovered from the
+//! log. Read before a download and before a new build. The record and the log stay as they are; a
+//! copy that somebody has stays verifiable.
 
 use std::{fmt, str::FromStr};
 

@@ -1,5 +1,5 @@
-//! Pages that lead through what has been built: search, failures, two results side by side, what was
-//! withdrawn, the instance itself. They lie below `/-/`, which no module path can begin with.
+//! Pages that lead through what has been built: search, failures, two results side by side, what
+//! was withdrawn, the instance itself. They lie below `/-/`, which no module path can begin with.
 
 mod compare;
 mod instance;
