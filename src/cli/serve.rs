@@ -97,6 +97,10 @@ pub(super) struct Serve {
     /// limits then count for visitors, not for the proxy; may be given again
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<Cidr>,
+    /// Write a line for each request to the trace, with target `access`: method, path without its
+    /// query, status, time, User-Agent, and of the client the /24 or /48 only
+    #[arg(long)]
+    access_log: bool,
     /// Refuse to start when a limit cannot be enforced on this host
     #[arg(long)]
     require_limits: bool,
@@ -251,7 +255,6 @@ impl Serve {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let mut signals = Signals::take().map_err(|error| failed(&error))?;
         let config = LogConfig::of(&ready.data);
-        let database = config.database.clone();
         let signer = Log::connect(&config, ready.sign, &self.name).map_err(|e| failed(&e))?;
         let log = Log::open(&config, signer.clone().map(|one| one as _)).map_err(|e| failed(&e))?;
         let own_key = log.statement_key();
@@ -264,7 +267,7 @@ impl Serve {
         let artifacts = ready.data.join("artifacts");
         let behind_tls = self.name.contains('.') && address.ip().is_loopback();
         let config = ServeConfig {
-            database,
+            database: config.database,
             artifacts: artifacts.clone(),
             room_min: ROOM_MIN,
             hosts: vec![self.name.clone(), "localhost".to_owned()],
@@ -278,6 +281,7 @@ impl Serve {
             quorum,
             budget: self.budget(),
             trusted_proxies: self.trusted_proxy.clone(),
+            access_log: self.access_log,
         };
         let key = log.verifier_key().to_string();
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;

@@ -71,6 +71,8 @@ pub(super) struct App {
     pub(super) policy_sha256: String,
     /// Who is believed when it says for whom it asks.
     pub(super) trusted_proxies: Vec<Cidr>,
+    /// The trace has a line for each request.
+    pub(super) access_log: bool,
     /// What one client may ask for.
     pub(super) rates: Arc<Rates>,
     /// What was asked of the module proxy just now.

@@ -20,6 +20,7 @@ use axum::{
 };
 
 use super::{
+    access::Seen,
     answer,
     answer::Refusal,
     app::App,
@@ -62,6 +63,7 @@ pub(super) async fn stand(
         Visitor::of(peer, request.headers(), &app.trusted_proxies, &told.rules)
     };
     request.extensions_mut().insert(visitor);
+    let seen = app.access_log.then(|| Seen::of(&request, visitor, &app));
     let accept = match answer::Accept::of(request.headers()) {
         answer::Accept::Text if request.uri().path().starts_with("/api/") => answer::Accept::Json,
         accept => accept,
@@ -86,6 +88,9 @@ pub(super) async fn stand(
             .or_insert(HeaderValue::from_static(value));
     }
     app.metrics.request(response.status().as_u16());
+    if let Some(seen) = seen {
+        seen.trace(response.status(), &app);
+    }
     response
 }
 

@@ -410,4 +410,26 @@ mod tests {
                 .count()
         );
     }
+
+    #[test]
+    fn every_metric_of_the_alert_rules_is_exported() {
+        const RULES: &str = include_str!("../../packaging/alerts.yml");
+        let mut text = Text::default();
+        write_cosigned(&mut text, &[]);
+        let text = Metrics::default().text(Gauges::default(), &[], None, &[]) + &text.0;
+        let exported: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = RULES.split(|c| !is_name(c));
+        let names: Vec<&str> = names.filter(|word| word.starts_with("hotcell_")).collect();
+        assert!(names.len() > 15, "{names:?}");
+        for name in names {
+            assert!(exported.contains(&name), "{name} is not exported");
+        }
+        let alerts = RULES.matches("- alert: ").count();
+        assert_eq!(RULES.matches("summary: ").count(), alerts);
+        assert_eq!(RULES.matches("severity: ").count(), alerts + 1);
+    }
 }

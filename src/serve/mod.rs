@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{build::Executor, verifiers::Quorum, witness::Board};
 
+mod access;
 mod admin;
 mod admit;
 pub mod agent;
@@ -114,6 +115,8 @@ pub struct ServeConfig {
     pub budget: Budget,
     /// Who is believed when it says in `X-Forwarded-For` for whom it asks; nobody by default.
     pub trusted_proxies: Vec<Cidr>,
+    /// Whether the trace has a line for each request.
+    pub access_log: bool,
 }
 
 /// What the operator says to visitors, and lets them do. It may change while the service runs.
@@ -253,6 +256,7 @@ async fn open(
         listings,
         hot: Arc::default(),
         trusted_proxies: config.trusted_proxies,
+        access_log: config.access_log,
         rates,
         stopping,
         limits: Limits::default(),

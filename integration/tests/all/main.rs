@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod access_log;
 mod auditors;
 mod bad_input;
 mod browser;

@@ -102,6 +102,7 @@ impl Site {
             quorum: Arc::clone(&bench.quorum),
             budget: bench.budget,
             trusted_proxies: vec!["127.0.0.9".parse().unwrap()],
+            access_log: false,
         };
         let (stop, stopped) = watch::channel(false);
         let executor = Arc::clone(&bench.executor);
