@@ -61,7 +61,7 @@
 //! |---|---|---|
 //! | author of a module | only a compiler reads the code, in a cell; output is escaped everywhere | a binary does what its author wrote |
 //! | module proxy, or whoever is before it | hashes come from the checksum database; the bytes hashed are the bytes used | it can refuse, and it sees what is asked |
-//! | visitor, web page in a visitor's browser | parsing once, limits, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
+//! | visitor, web page in a visitor's browser | parsing once, limits, the operator's rules, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
 //! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
 //! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |

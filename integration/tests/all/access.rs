@@ -116,6 +116,7 @@ fn every_page_can_be_used_by_everybody() {
         ("failures", "/-/failures"),
         ("compare", &compare),
         ("instance", "/-/instance"),
+        ("withdrawn", "/-/withdrawn"),
         ("refusal", "/wp-admin/setup.php"),
     ] {
         check(&browser, axe, &pictures, name, &format!("{url}{path}"));

@@ -85,10 +85,13 @@ impl Rules {
 
     /// Whether a client with this address and `User-Agent` may begin nothing.
     pub(in crate::serve) fn bars(&self, address: IpAddr, agent: &str) -> bool {
-        let mut rules = self.bad_clients.iter();
-        rules.any(|rule| match rule {
+        if self.bad_clients.is_empty() {
+            return false;
+        }
+        let agent = agent.to_ascii_lowercase();
+        self.bad_clients.iter().any(|rule| match rule {
             BadClient::Network(network) => network.contains(address),
-            BadClient::Agent(part) => agent.to_ascii_lowercase().contains(part),
+            BadClient::Agent(part) => agent.contains(part),
         })
     }
 }
