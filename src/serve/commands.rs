@@ -69,6 +69,7 @@ impl App {
         let _place = self.waiter()?;
         let listings = &self.listings;
         let mut coming = listings.names.get(module.to_string(), || {
+            self.rates.check_module(module.path.as_str())?;
             self.rates.take(visitor, &[Class::Build])?;
             let place = self.place(&listings.waiting, "too many modules are listed")?;
             self.metrics.listings.fetch_add(1, Relaxed);

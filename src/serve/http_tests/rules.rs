@@ -94,6 +94,10 @@ async fn a_denied_module_is_refused_before_anybody_is_asked_and_what_exists_is_r
         assert_eq!(code(&answer), "module_denied");
         refused += 1;
     }
+    let listing = site.post("/example.org/m@v1.2.3", "").await;
+    assert_eq!(listing.status, StatusCode::FORBIDDEN, "{}", listing.text());
+    assert!(site.bench.executor.listed.lock().unwrap().is_empty());
+    refused += 1;
     site.counts("module", refused);
     assert_eq!(site.bench.executor.resolved.load(Relaxed), asked);
     assert_eq!(site.started(), 1);
