@@ -237,8 +237,8 @@ async fn versions(
     query: Option<VersionQuery>,
 ) -> Result<Versions, Refusal> {
     let refusal = match app.versions(visitor, module.clone()).await {
-        Ok(versions) => return Ok(versions),
-        Err(refusal) => refusal,
+        Err(refusal) if refusal.status == StatusCode::NOT_FOUND => refusal,
+        other => return other,
     };
     let query = match query {
         Some(query) => query,
