@@ -32,20 +32,22 @@
 //!
 //! | role | lives | holds | reads bytes from |
 //! |---|---|---|---|
-//! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets; own user | the public, HTTP only |
+//! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets, the key of its certificate; own user | the public, TLS and HTTP only |
 //! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses, verifiers |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
 //! | `sign` | always, for `serve` | the keys of log and witness, its own last head, the heads of others that it cosigned; own user | `serve`: size, root and a consistency proof; signed heads of other logs |
 //! | `config` | with `serve --config` | the folder of the configuration file, to read; the person who started it | `serve`: a byte that asks |
+//! | `certificate` | with `serve --tls-cert` | the folders of certificate and key, to read; the person who started it | `serve`: a byte that asks |
 //! | the cell's init | one per cell | nothing after exec | nobody |
 //!
 //! What each of them may do beyond that is data, with a reason for each rule: `policies/build.toml`
-//! for cells, `policies/roles.toml` for `serve`, `fetch`, `sign`, `relay` (and `config`)
-//! ([`hotcell_sandbox::privilege::confine`]: Landlock, a list of system calls, no capability; read
-//! back from the kernel). `hotcell build` itself is a person's program and keeps a person's power.
-//! Either `serve` starts the roles, or a service manager does, one unit each ([`roles::connect`],
-//! `packaging/systemd`). The messages between them, with version and maxima: [`roles`].
+//! for cells, `policies/roles.toml` for `serve`, `fetch`, `sign`, `relay` (and `config` and
+//! `certificate`) ([`hotcell_sandbox::privilege::confine`]: Landlock, a list of system calls, no
+//! capability; read back from the kernel). `hotcell build` itself is a person's program and keeps a
+//! person's power. Either `serve` starts the roles, or a service manager does, one unit each
+//! ([`roles::connect`], `packaging/systemd`). The messages between them, with version and maxima:
+//! [`roles`].
 //!
 //! ```text
 //!    sign ◀─ (size, root) ─┐
@@ -61,11 +63,11 @@
 //! |---|---|---|
 //! | author of a module | only a compiler reads the code, in a cell; output is escaped everywhere | a binary does what its author wrote |
 //! | module proxy, or whoever is before it | hashes come from the checksum database; the bytes hashed are the bytes used | it can refuse, and it sees what is asked |
-//! | visitor, web page in a visitor's browser | parsing once, limits, the operator's rules, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
+//! | visitor, web page in a visitor's browser | parsing once, limits for each connection and client, the operator's rules, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
 //! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
 //! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
-//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor end a log, nor have a fork of another log cosigned; it cannot read a key, start a program, or call anybody | it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor end a log, nor have a fork of another log cosigned; it cannot read a key of log or witness, start a program, or call anybody | it has the key of its certificate; it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have 20 true heads cosigned in a second |

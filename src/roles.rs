@@ -12,12 +12,14 @@
 //! | `serve` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
 //! | `serve` – `sign` | [`crate::log::sign`] | 64 KiB; a statement, in parts, 12 MiB | none is used |
 //! | `serve` – `config` | a question and the text of the configuration | 64 KiB | none is used |
+//! | `serve` – `certificate` | a question and the text of certificate and key | 64 KiB | none is used |
 //! | `relay` – `fetch` | [`crate::fetch::wire`] | 64 KiB | 4 |
 //! | `relay` – `serve` | [`crate::relay::wire`] | 64 KiB | 4 |
 //! | `supervise` – the cell's init | bytes and texts, before exec only | 64 KiB | 4 |
 //!
 //! What is longer, has more descriptors or does not parse ends the connection.
 
+mod certificate;
 mod folders;
 mod given;
 mod reread;
@@ -41,6 +43,7 @@ use hotcell_sandbox::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use certificate::{PairAnswer, PairFiles, PairText, read_pair, start_certificate};
 pub use folders::{enter_own_mounts, prepare, prepare_own};
 pub use reread::{CONFIG_BYTES_MAX, Text, read_config, start_config};
 pub use socket::{Line, SocketError, connect_to};
@@ -252,6 +255,7 @@ pub fn run(role: Option<&str>, arguments: &[String]) -> ExitCode {
         Some("fetch") => fetch(&given),
         Some("sign") => sign(&given),
         Some("config") => reread::run(&given),
+        Some("certificate") => certificate::run(&given),
         Some("relay") => relay(),
         _ => Err("roles are started by hotcell itself, or by a service manager".into()),
     });

@@ -9,6 +9,7 @@
     reason = "the harness starts programs, and its files need not survive a crash"
 )]
 
+pub mod authority;
 pub mod browser;
 pub mod command;
 pub mod fake;

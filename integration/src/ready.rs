@@ -58,7 +58,12 @@ pub(crate) fn wait_until_ready(lines: &mpsc::Receiver<String>, witness: bool) ->
         let line = next()?;
         for word in line.split_whitespace() {
             let plain = word.trim_start_matches("http://").trim_end_matches('/');
-            if let Ok(found) = plain.parse() {
+            // With TLS it names itself; tests listen on loopback only.
+            let tls = plain
+                .strip_prefix("https://")
+                .and_then(|host| host.split_once(':'));
+            let tls = tls.map(|(_, port)| format!("127.0.0.1:{port}"));
+            if let Ok(found) = tls.as_deref().unwrap_or(plain).parse() {
                 address = address.or(Some(found));
             }
             if word.split('+').count() >= 3 && word.split('+').nth(1).is_some_and(is_key_hash) {

@@ -3,18 +3,17 @@
 //! Called by [`super::serve`] once its own log is open. Must never begin a new memory in the place
 //! of a lost one.
 
-use std::{
-    future::Future,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-};
+use std::{future::Future, net::TcpListener, sync::Arc};
 
 use tokio::sync::watch;
 
 use super::{Stop, host::tokio_listener, print, say};
 use crate::{
     log::{RemoteSigner, SignError},
-    serve::cosign::{Cosigning, PREFIX, answer_early},
+    serve::{
+        cosign::{Cosigning, PREFIX, answer_early},
+        tls::Tls,
+    },
     tlog::{VerifierKey, WitnessKey},
 };
 
@@ -47,15 +46,11 @@ impl Witness {
         Ok(Some(Self { key, cosigning }))
     }
 
-    /// Tells key and address as the other instances take them.
+    /// Tells key and address as the other instances take them; `base` is where others reach us.
     ///
     /// # Errors
     /// When stdout is closed.
-    pub(super) fn announce(&self, host: Option<&str>, address: SocketAddr) -> Result<(), Stop> {
-        let base = match host {
-            Some(host) => format!("https://{host}"),
-            None => format!("http://{address}"),
-        };
+    pub(super) fn announce(&self, base: &str) -> Result<(), Stop> {
         say("the next line is for the other log: its operator gives it to `serve --witness`");
         print(format_args!("{} {base}{PREFIX}", self.key))
     }
@@ -69,6 +64,7 @@ impl Witness {
 pub(super) async fn answering<T>(
     witness: Option<&Witness>,
     public: &TcpListener,
+    tls: Option<Arc<Tls>>,
     work: impl Future<Output = T>,
 ) -> Result<T, Stop> {
     let Some(witness) = witness else {
@@ -78,7 +74,7 @@ pub(super) async fn answering<T>(
     let copy = copy.map_err(|error| Stop::chain(Stop::FAILED, &error))?;
     let (stop, stopped) = watch::channel(false);
     let cosigning = Arc::clone(&witness.cosigning);
-    let _ends_itself = tokio::spawn(answer_early(copy, cosigning, stopped));
+    let _ends_itself = tokio::spawn(answer_early(copy, cosigning, tls, stopped));
     let done = work.await;
     stop.send_replace(true);
     Ok(done)

@@ -27,6 +27,7 @@ mod selftest;
 mod serve;
 mod signer;
 mod succeed;
+mod tls;
 mod toolchain;
 mod verify;
 mod watch;

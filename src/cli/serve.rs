@@ -26,6 +26,7 @@ use super::{
     rules::RuleArgs,
     say,
     signer::SignDir,
+    tls::{OwnPair, OwnTls},
     watch::{self, Signals, Watch},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     log::{Log, LogConfig, sign::SignStart},
     roles::{self, Roles, SERVE_ID},
     serve::{
-        self, ServeConfig, Told,
+        self, ServeConfig,
         limits::{blocks::Cidr, budget::Budget},
     },
     tlog::VerifierKey,
@@ -66,6 +67,8 @@ pub(super) struct Serve {
     /// Host name of the service, and name of a new log's key
     #[arg(long, default_value = "localhost")]
     name: String,
+    #[command(flatten)]
+    tls: OwnTls,
     /// Builds at a time [default: one for each 4 GiB of memory, at most one for each processor]
     #[arg(
         long,
@@ -124,6 +127,8 @@ struct Ready {
     admin: TcpListener,
     builds_max: usize,
     reading: Option<Reading>,
+    pair: Option<OwnPair>,
+    redirect: Option<TcpListener>,
 }
 
 impl Serve {
@@ -149,6 +154,7 @@ impl Serve {
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let public = host::bind(self.listen)?;
         let admin = host::bind(self.admin)?;
+        let redirect = self.tls.redirect().map(host::bind).transpose()?;
         host::raise_open_files().map_err(|error| failed(&error))?;
         // Before any thread exists, and while there is power to give away and a /proc to read.
         let builds_max = self.max_builds.unwrap_or_else(host::builds_max).max(1);
@@ -156,6 +162,7 @@ impl Serve {
         let (mut roles, sign) = self.start_roles(network, &chosen)?;
         let reading = live.map(|live| live.start(&mut roles.children));
         let reading = reading.transpose()?;
+        let pair = self.tls.start(&self.name, &mut roles.children)?;
         let data = self.give_up().map_err(|error| failed(&*error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -184,6 +191,8 @@ impl Serve {
             admin,
             builds_max,
             reading,
+            pair,
+            redirect,
         };
         let result = runtime.block_on(async {
             let engine = local::connect(supervise, fetch, chosen.policy.clone()).await?;
@@ -260,22 +269,31 @@ impl Serve {
         let own_key = log.statement_key();
         let quorum = Arc::new(self.verification.quorum(&engine, own_key, &ready.data)?);
         let witness = cosign::Witness::open(&self.witness_log, signer)?;
+        let tls = ready.pair.as_ref().map(|pair| Arc::clone(&pair.tls));
         let comparing = self.compare(&log, &engine);
-        let client = cosign::answering(witness.as_ref(), &ready.public, comparing).await?;
+        let client = cosign::answering(witness.as_ref(), &ready.public, tls.clone(), comparing);
+        let client = client.await?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
-        let listeners = host::listeners(ready.public, ready.admin).map_err(|e| failed(&e))?;
+        let reach = host::Reach::of(&self.name, address, tls.is_some());
+        let redirect = ready.redirect.map(|one| (one, reach.url.clone()));
+        let listeners = host::listeners(ready.public, ready.admin, redirect);
+        let listeners = listeners.map_err(|error| failed(&error))?;
         let artifacts = ready.data.join("artifacts");
-        let behind_tls = self.name.contains('.') && address.ip().is_loopback();
         let config = ServeConfig {
             database: config.database,
             artifacts: artifacts.clone(),
             room_min: ROOM_MIN,
             hosts: vec![self.name.clone(), "localhost".to_owned()],
-            behind_tls,
+            behind_tls: reach.by_proxy || tls.is_some(),
+            tls,
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
-            notes: notes(&engine, &log, behind_tls && self.trusted_proxy.is_empty()),
-            told: hear(self.told(), ready.reading, &mut signals),
+            notes: notes(
+                &engine,
+                &log,
+                reach.by_proxy && self.trusted_proxy.is_empty(),
+            ),
+            told: watch::hear(self.told(), ready.reading, ready.pair, &mut signals)?,
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,
@@ -287,33 +305,24 @@ impl Serve {
         let opened = serve::Service::open(config, Arc::new(engine.clone()), Arc::new(log)).await;
         let service = opened.map_err(|error| failed(&error))?;
         // Only now it is ready: what a crash left is swept, and every answer can be given.
-        let url = format!("http://{address}/");
+        let url = format!("{}/", reach.url);
         own_key.inspect(|key| say(quorum::offer(&self.name, key, &url)));
         print(key)?;
         print(url)?;
         if let Some(witness) = &witness {
-            witness.announce(behind_tls.then_some(&*self.name), address)?;
+            witness.announce(&reach.announced)?;
         }
         let bytes_max = self.disk_bytes(&ready.data)?;
         let (stop_witnesses, stopped) = tokio::sync::watch::channel(false);
         let witnesses = tokio::spawn(client.run(stopped));
         let keeper = tokio::spawn(disk::keep_budget(engine, artifacts, bytes_max));
         let mut gone = None;
-        let stop = async {
-            tokio::select! {
-                () = signals.wait() => {}
-                role = ended => gone = role.ok(),
-            }
-        };
+        let stop = async { gone = signals.or_end_of_role(ended).await };
         service.run(listeners, stop).await;
         keeper.abort();
         stop_witnesses.send_replace(true);
         let _ended = witnesses.await; // it holds the log, whose last holder ends the appender
-        let without = |role| {
-            let text = format!("role `{role}` ended; the service stops");
-            Err(Stop::new(Stop::FAILED, text))
-        };
-        gone.map_or(Ok(()), without)
+        watch::without(gone)
     }
 
     /// How much the log may grow in a day.
@@ -329,20 +338,6 @@ impl Serve {
             None => budget::default_bytes(data).map_err(|e| Stop::chain(Stop::FAILED, &e)),
         }
     }
-}
-
-/// What the operator says; from now on SIGHUP has the file read again, when there is one.
-fn hear(
-    said: Told,
-    reading: Option<Reading>,
-    signals: &mut Signals,
-) -> tokio::sync::watch::Receiver<Told> {
-    let (tell, told) = tokio::sync::watch::channel(said);
-    if let Some(reading) = reading {
-        // It ends with the runtime, and the role with it.
-        drop(tokio::spawn(reading.run(signals.leave_hangup(), tell)));
-    }
-    told
 }
 
 /// What the home page and health say of this instance.

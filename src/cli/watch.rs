@@ -1,4 +1,5 @@
-//! How `serve` hears that it must end: a signal, or the end of one of its roles.
+//! How `serve` hears that it must end: a signal, or the end of one of its roles; and that it must
+//! read its files again.
 //!
 //! Roles that it started are waited for as children; of those that a service manager started it
 //! sees the socket. Must never let the service go on without one of them.
@@ -13,10 +14,11 @@ use std::{
 use hotcell_sandbox::channel::Channel;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 
-use crate::roles::Line;
+use super::{Stop, config::Reading, tls::OwnPair};
+use crate::{roles::Line, serve::Told};
 
 /// One thread for each role, which waits for its end.
 #[derive(Debug)]
@@ -102,13 +104,27 @@ impl Signals {
         })
     }
 
-    /// Leaves SIGHUP to somebody who reads the configuration again then.
-    pub(super) fn leave_hangup(&mut self) -> Signal {
-        self.hangup.take().expect("it is left once")
+    /// Leaves SIGHUP to somebody who reads a file again then.
+    /// May be called again: each of them hears it.
+    pub(super) fn leave_hangup(&mut self) -> io::Result<Signal> {
+        let another = signal(SignalKind::hangup())?;
+        self.hangup = None;
+        Ok(another)
+    }
+
+    /// Waits for one of them, or for the end of a role, which is told then.
+    pub(super) async fn or_end_of_role(
+        &mut self,
+        ended: oneshot::Receiver<&'static str>,
+    ) -> Option<&'static str> {
+        tokio::select! {
+            () = self.wait() => None,
+            role = ended => role.ok(),
+        }
     }
 
     /// Waits until one of them has come, since they were taken over.
-    pub(super) async fn wait(&mut self) {
+    async fn wait(&mut self) {
         let hangup = &mut self.hangup;
         let hung_up = async move {
             match hangup {
@@ -122,6 +138,35 @@ impl Signals {
             () = hung_up => {}
         }
     }
+}
+
+/// A service that has lost a role has failed.
+pub(super) fn without(role: Option<&'static str>) -> Result<(), Stop> {
+    let Some(role) = role else { return Ok(()) };
+    let text = format!("role `{role}` ended; the service stops");
+    Err(Stop::new(Stop::FAILED, text))
+}
+
+/// What the operator says; from now on SIGHUP has the files read again that there are.
+pub(super) fn hear(
+    said: Told,
+    reading: Option<Reading>,
+    pair: Option<OwnPair>,
+    signals: &mut Signals,
+) -> Result<watch::Receiver<Told>, Stop> {
+    let mut leave = || {
+        let left = signals.leave_hangup();
+        left.map_err(|error| Stop::chain(Stop::FAILED, &error))
+    };
+    let (tell, told) = watch::channel(said);
+    // Both end with the runtime, and the roles with them.
+    if let Some(reading) = reading {
+        drop(tokio::spawn(reading.run(leave()?, tell)));
+    }
+    if let Some(pair) = pair {
+        drop(tokio::spawn(pair.run(leave()?)));
+    }
+    Ok(told)
 }
 
 #[cfg(test)]

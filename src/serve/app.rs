@@ -22,6 +22,7 @@ use super::{
     },
     metrics::Metrics,
     queue::Queue,
+    tls::{Standing, Tls},
 };
 use crate::{
     build::{BoxFuture, Executor, Failure, Resolved, Versions},
@@ -54,6 +55,8 @@ pub(super) struct App {
     pub(super) hosts: Vec<String>,
     /// Visitors come through TLS that ends in front of us.
     pub(super) behind_tls: bool,
+    /// TLS of our own.
+    pub(super) tls: Option<Arc<Tls>>,
     /// What the start has to say on the home page.
     pub(super) fixed_notes: Vec<String>,
     /// What the operator has to say as of now.
@@ -123,6 +126,12 @@ impl Default for Limits {
 }
 
 impl App {
+    /// How it stands with our certificate, as of now.
+    pub(super) fn certificate(&self) -> Option<Standing> {
+        let tls = self.tls.as_ref()?;
+        Some(tls.standing(self.clock.now_ms() / 1_000))
+    }
+
     /// What is to be said on the home page and by health, as of now.
     pub(super) fn notes(&self) -> Vec<String> {
         let told = self.told.borrow().notes.clone();

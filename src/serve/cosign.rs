@@ -32,9 +32,11 @@ use tokio::{
 use super::{
     answer,
     answer::{Accept, NO_STORE, Refusal},
-    guard, listen,
+    guard,
+    listen::{self, Door},
     metrics::Metrics,
     tlog::{HEAD_CACHE, note},
+    tls::Tls,
     words,
 };
 use crate::{
@@ -253,10 +255,15 @@ pub(super) fn early(cosigning: Arc<Cosigning>) -> Router {
 pub async fn answer_early(
     listener: TcpListener,
     cosigning: Arc<Cosigning>,
+    tls: Option<Arc<Tls>>,
     stop: watch::Receiver<bool>,
 ) {
-    let metrics = Arc::new(Metrics::default()); // the service counts from its start
-    listen::accept(listener, early(cosigning), metrics, stop).await;
+    let door = Door {
+        router: early(cosigning),
+        tls,
+        metrics: Arc::new(Metrics::default()), // the service counts from its start
+    };
+    listen::accept(listener, door, stop).await;
 }
 
 /// `POST /witness/add-checkpoint`

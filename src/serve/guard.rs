@@ -69,6 +69,7 @@ pub(super) async fn stand(
         accept => accept,
     };
     let response = if is_our_host(request.uri(), request.headers(), &app.hosts) {
+        name_host(&mut request);
         next.run(request).await
     } else {
         app.metrics.hosts_refused.fetch_add(1, Relaxed);
@@ -92,6 +93,16 @@ pub(super) async fn stand(
         seen.trace(response.status(), &app);
     }
     response
+}
+
+/// Puts the host where everybody behind this door looks for it: in HTTP/2 it is part of the address
+/// (RFC 9113, 8.3.1), and where both are given that one counts.
+fn name_host(request: &mut Request) {
+    let host = request.uri().authority();
+    let host = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(HOST, host);
+    }
 }
 
 /// Whether the request names us: one host, a configured name or a loopback literal, any port.

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub connections: AtomicU64,
     /// Connections closed because the other side was too slow.
     pub stalled: AtomicU64,
+    /// Connections that ended in the handshake of TLS.
+    pub handshakes_failed: AtomicU64,
+    /// Connections cut because the other side gave up what it had asked for, again and again.
+    pub floods: AtomicU64,
 }
 
 /// What is read when it is asked for.
@@ -68,6 +72,8 @@ pub struct Gauges {
     pub live: bool,
     /// SDKs, frozen caches and module files that were not what they were.
     pub put_away: usize,
+    /// When our certificate ends, in seconds since 1970.
+    pub certificate_end_s: Option<u64>,
 }
 
 impl Metrics {
@@ -160,6 +166,11 @@ impl Metrics {
             text.head(name, "gauge", help);
             text.line(name, "", u64::try_from(value).unwrap_or(u64::MAX));
         }
+        if let Some(end_s) = gauges.certificate_end_s {
+            let (name, help) = ("certificate_end_time_seconds", "When our certificate ends.");
+            text.head(name, "gauge", help);
+            text.line(name, "", end_s);
+        }
         write_witnesses(&mut text, witnesses);
         if let Some(cosigning) = cosigning {
             write_cosigned(&mut text, &cosigning.standings());
@@ -193,7 +204,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 12] {
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 14] {
         [
             (
                 "mismatches_total",
@@ -238,6 +249,16 @@ impl Metrics {
                 "stalled_total",
                 "Connections closed for a slow client.",
                 &self.stalled,
+            ),
+            (
+                "handshakes_failed_total",
+                "Connections that ended in the handshake of TLS.",
+                &self.handshakes_failed,
+            ),
+            (
+                "floods_total",
+                "Connections cut because the client gave up too many answers.",
+                &self.floods,
             ),
         ]
     }
@@ -370,6 +391,7 @@ mod tests {
             verifying: 4,
             live: true,
             put_away: 2,
+            certificate_end_s: Some(1_772_323_200),
         };
         let witness = Standing {
             name: "w.example/1\"\n".to_owned(),
@@ -392,6 +414,7 @@ mod tests {
             "hotcell_proofs_total 0",
             "hotcell_log_live 1",
             "hotcell_store_put_away 2",
+            "hotcell_certificate_end_time_seconds 1772323200",
             "hotcell_witness_cosigned_records{witness=\"w.example/1\"} 7",
             "hotcell_witness_alarm{witness=\"w.example/1\"} 0",
             "hotcell_builds_verifying 4",

@@ -25,8 +25,10 @@ use self::{
     cosign::Cosigning,
     ledger::Ledger,
     limits::{Rates, blocks::Cidr, budget::Budget, rules::Rules},
+    listen::Door,
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
+    tls::Tls,
 };
 use crate::{build::Executor, verifiers::Quorum, witness::Board};
 
@@ -67,7 +69,9 @@ pub mod queue;
 mod router;
 mod rows;
 mod run;
+mod streams;
 mod tlog;
+pub mod tls;
 mod verified;
 pub mod words;
 
@@ -96,6 +100,8 @@ pub struct ServeConfig {
     pub hosts: Vec<String>,
     /// Whether visitors come through TLS, ended in front of us; decides the links that are shown.
     pub behind_tls: bool,
+    /// TLS of our own, which the public socket speaks then.
+    pub tls: Option<Arc<Tls>>,
     /// Builds at a time.
     pub builds_max: usize,
     /// SHA-256 of the build policy, hex; failures under another are forgotten.
@@ -137,6 +143,8 @@ pub struct Listeners {
     pub public: TcpListener,
     /// For the operator.
     pub admin: Option<TcpListener>,
+    /// For those who come without TLS, and where they are sent, as `https://HOST`.
+    pub redirect: Option<(TcpListener, String)>,
 }
 
 /// The service could not begin.
@@ -180,18 +188,26 @@ impl Service {
     pub async fn run(self, listeners: Listeners, stop: impl Future<Output = ()> + Send) {
         let Self { app, stopping } = self;
         let stopped = stopping.subscribe();
-        let metrics = &app.metrics;
-        let public = router::public(Arc::clone(&app));
-        let public = listen::accept(
-            listeners.public,
-            public,
-            Arc::clone(metrics),
-            stopped.clone(),
-        );
+        let door = |router| Door {
+            router,
+            tls: None,
+            metrics: Arc::clone(&app.metrics),
+        };
+        let public = Door {
+            tls: app.tls.clone(),
+            ..door(router::public(Arc::clone(&app)))
+        };
+        let public = listen::accept(listeners.public, public, stopped.clone());
         let admin = async {
             if let Some(listener) = listeners.admin {
-                let admin = router::admin(Arc::clone(&app));
-                listen::accept(listener, admin, Arc::clone(metrics), stopped.clone()).await;
+                let admin = door(router::admin(Arc::clone(&app)));
+                listen::accept(listener, admin, stopped.clone()).await;
+            }
+        };
+        let redirect = async {
+            if let Some((listener, to)) = listeners.redirect {
+                let redirect = door(router::redirect(to));
+                listen::accept(listener, redirect, stopped.clone()).await;
             }
         };
         let sweep = sweep(app.queue.clone(), stopped.clone());
@@ -201,7 +217,7 @@ impl Service {
             stopping.send_replace(true);
             app.queue.stop();
         };
-        tokio::join!(public, admin, sweep, end);
+        tokio::join!(public, admin, redirect, sweep, end);
     }
 }
 
@@ -244,6 +260,7 @@ async fn open(
         metrics,
         hosts: config.hosts,
         behind_tls: config.behind_tls,
+        tls: config.tls,
         fixed_notes: config.notes,
         told: config.told,
         witnesses: config.witnesses,

@@ -6,14 +6,15 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, STRICT_TRANSPORT_SECURITY},
     },
     middleware,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use sha2::{Digest as _, Sha256};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
     admin, answer,
@@ -25,6 +26,7 @@ use super::{
     lists,
     metrics::Gauges,
     tlog,
+    tls::HSTS,
 };
 use crate::spec::hex;
 
@@ -47,7 +49,8 @@ const ROBOTS: &str = "User-agent: *\n\
 
 /// The public side.
 pub(super) fn public(app: Arc<App>) -> Router {
-    Router::new()
+    let has_tls = app.tls.is_some() && app.hosts.iter().any(|host| host.contains('.'));
+    let router = Router::new()
         .route("/", get(home::show).post(home::submit))
         .route("/static/{file}", get(asset))
         .route("/favicon.ico", get(icon))
@@ -71,7 +74,26 @@ pub(super) fn public(app: Arc<App>) -> Router {
             Arc::clone(&app),
             guard::stand,
         ))
-        .with_state(app)
+        .with_state(app);
+    if !has_tls {
+        return router; // `localhost` is the name of other services, too, which have no TLS
+    }
+    let hsts = HeaderValue::from_static(HSTS);
+    router.layer(SetResponseHeaderLayer::overriding(
+        STRICT_TRANSPORT_SECURITY,
+        hsts,
+    ))
+}
+
+/// For those who come without TLS: the same address at `to`, whatever host was asked for.
+pub(super) fn redirect(to: String) -> Router {
+    Router::new().fallback(move |uri: Uri| async move {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let location = HeaderValue::try_from(format!("{to}{path}"));
+        let location = location.map_err(|cause| Refusal::internal(&cause))?;
+        let said = (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]);
+        Ok::<_, Refusal>(said)
+    })
 }
 
 /// The operator's side.
@@ -148,6 +170,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         verifying: app.queue.verifying(),
         live: app.ledger.health() == Health::Live,
         put_away: app.executor.alarms().len(),
+        certificate_end_s: app.certificate().map(|standing| standing.end_s),
     };
     let (witnesses, verifiers) = (app.witnesses.standings(), app.verifiers.standings());
     let cosigning = app.cosigning.as_deref();

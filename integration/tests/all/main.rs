@@ -44,6 +44,7 @@ mod stores;
 mod stress;
 mod successor;
 mod support;
+mod tls;
 mod twofa;
 mod verifiers;
 mod withdrawn;

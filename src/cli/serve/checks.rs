@@ -22,12 +22,13 @@ impl Serve {
         let proxies = network.configuration.as_deref().map(Sources::parse);
         let proxies = proxies.transpose().map_err(|error| usage(&error));
         let sumdb = Database::parse(network.sumdb.as_deref()).map_err(|error| usage(&error));
-        let checks: [(&'static [&'static str], _); 7] = [
+        let checks: [(&'static [&'static str], _); 8] = [
             (&["name"], check_name(&self.name)),
             (&["witness"], check_witnesses(&self.witness)),
             (&["verifiers-quorum", "verifier"], self.verification.check()),
             (&["notes"], self.words.check()),
-            (&["admin", "listen"], self.check_addresses()),
+            (&["admin", "listen", "redirect"], self.check_addresses()),
+            (&["tls-cert", "tls-key", "redirect"], self.tls.check()),
             (&["goproxy"], proxies.map(drop)),
             (&["sumdb"], sumdb.map(drop)),
         ];
@@ -45,6 +46,7 @@ impl Serve {
         let checks = [
             ("policies", policies.transpose().map(drop)),
             ("sign-dir", keys.transpose().map(drop)),
+            ("tls-cert", self.tls.check_files(&self.name)),
         ];
         let wrong = checks
             .into_iter()
@@ -55,10 +57,14 @@ impl Serve {
     /// What it would do, in a line.
     pub(in crate::cli) fn summary(&self) -> String {
         let (listen, admin, name) = (self.listen, self.admin, &self.name);
+        let tls = if self.tls.is_on() { " with TLS" } else { "" };
         let mut text = format!(
-            "serves as {name} on {listen}, for the operator on {admin}, data in `{}`",
+            "serves as {name} on {listen}{tls}, for the operator on {admin}, data in `{}`",
             self.data.display()
         );
+        if let Some(redirect) = self.tls.redirect() {
+            text += &format!(", sends visitors of {redirect} there");
+        }
         for (count, what) in [
             (self.witness.len(), "witnesses"),
             (self.verification.urls().len(), "verifiers"),
@@ -90,20 +96,25 @@ impl Serve {
     fn for_others(&self) -> Option<SocketAddr> {
         let addresses = [self.listen, self.admin].into_iter();
         addresses
-            .into_iter()
+            .chain(self.tls.redirect())
             .find(|address| !address.ip().is_loopback())
     }
 
     /// Visitors and the operator never share a socket.
     fn check_addresses(&self) -> Result<(), Stop> {
-        if self.listen != self.admin || self.listen.port() == 0 {
-            return Ok(());
+        let is_same = |one: SocketAddr, other| one == other && one.port() != 0;
+        if is_same(self.listen, self.admin) {
+            let text = format!(
+                "{} is the address of visitors and of the operator",
+                self.admin
+            );
+            return Err(Stop::new(Stop::USAGE, text).hint("choose two with --listen and --admin"));
         }
-        let text = format!(
-            "{} is the address of visitors and of the operator",
-            self.admin
-        );
-        Err(Stop::new(Stop::USAGE, text).hint("choose two with --listen and --admin"))
+        let redirect = self.tls.redirect();
+        let twice = redirect.filter(|one| is_same(*one, self.listen) || is_same(*one, self.admin));
+        let Some(twice) = twice else { return Ok(()) };
+        let text = format!("--redirect {twice} is an address of the service itself");
+        Err(Stop::new(Stop::USAGE, text).hint("choose another one, such as port 80"))
     }
 
     /// A weaker cell is served to others only when somebody has accepted each weakness by name.

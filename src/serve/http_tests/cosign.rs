@@ -118,6 +118,7 @@ async fn a_head_is_cosigned_and_shown_to_monitors_and_on_the_pages() {
         running: 0,
         live: true,
         put_away: 0,
+        certificate_end_s: None,
     };
     let metrics = site.app.metrics.text(gauges, &[], cosigning, &[]);
     for line in [

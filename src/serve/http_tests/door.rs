@@ -6,8 +6,16 @@ use super::*;
 fn connect(site: &Site) -> tokio::io::DuplexStream {
     let (ours, theirs) = tokio::io::duplex(4_096);
     let peer = SocketAddr::from(([192, 0, 2, 1], 1_000));
-    let connection = listen::serve_one(theirs, peer, &site.router, &site.app.metrics);
-    drop(tokio::spawn(async move { drop(connection.await) }));
+    let door = listen::Door {
+        router: site.router.clone(),
+        tls: None,
+        metrics: Arc::clone(&site.app.metrics),
+    };
+    drop(tokio::spawn(door.serve(
+        theirs,
+        peer,
+        site.stop.subscribe(),
+    )));
     ours
 }
 

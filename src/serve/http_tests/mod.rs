@@ -21,6 +21,7 @@ use super::{
     limits::blocks::Peer,
     listen, open, router,
     testing::{Bench, KEY, fails, key},
+    tls::Tls,
 };
 use crate::{
     build::FailureClass,
@@ -32,6 +33,7 @@ mod api;
 mod commands;
 mod cosign;
 mod door;
+mod h2;
 mod limits;
 mod lists;
 mod log_paths;
@@ -40,6 +42,7 @@ mod pages;
 mod records;
 mod rules;
 mod starts;
+mod tls;
 mod withdrawn;
 
 const NAME: &str = "tool-v1.2.3-go1.26.8";
@@ -86,6 +89,15 @@ impl Site {
         ledger: Arc<dyn Ledger>,
         cosigning: Option<Arc<Cosigning>>,
     ) -> Self {
+        Self::with_tls(bench, ledger, cosigning, None).await
+    }
+
+    async fn with_tls(
+        bench: Bench,
+        ledger: Arc<dyn Ledger>,
+        cosigning: Option<Arc<Cosigning>>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let (tell, told) = watch::channel(Told::default());
         let config = ServeConfig {
             database: bench.folder.path().join("hotcell.db"),
@@ -93,6 +105,7 @@ impl Site {
             room_min: bench.room_min,
             hosts: vec!["localhost".to_owned(), "build.example.org".to_owned()],
             behind_tls: false,
+            tls,
             builds_max: 1,
             policy_sha256: bench.policy.clone(),
             notes: Vec::new(),
