@@ -95,7 +95,13 @@ impl Streams {
     pub(super) fn judge(&self) -> Verdict {
         let (now, written) = (Instant::now(), self.written.load(Relaxed));
         let mut counts = self.counts();
-        let is_idle = counts.open == 0 && now - counts.ended >= HEAD_TIMEOUT;
+        let pause = now - counts.ended;
+        let is_idle = counts.open == 0 && pause >= HEAD_TIMEOUT;
+        let is_new = counts.given + counts.given_up == 0;
+        if is_idle && is_new && pause >= 2 * HEAD_TIMEOUT {
+            // It has asked for nothing, not even for the end that it was offered.
+            return Verdict::Stalled;
+        }
         // What was handed over with its end is a stream no more, but may wait in the connection.
         let waits = counts.handed > 0 || is_idle;
         let (since, before) = counts.slow;

@@ -27,6 +27,8 @@ use crate::support::refused;
 
 /// What a signal does, and what is seen of it, on two busy cores.
 const HEARD_MAX: Duration = Duration::from_secs(30);
+/// A user that exists nowhere.
+const NOBODY: u32 = 54_323;
 const TLS: [&str; 4] = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
 
 /// A folder with a pair for `localhost`, and who has signed it.
@@ -227,6 +229,31 @@ fn a_pair_that_visitors_would_refuse_is_refused_at_the_start_and_by_testconfig()
         let started = place.run(["serve", option]).wait();
         refused(option, &started, 2, &[part]);
     }
+}
+
+#[test]
+fn a_service_without_root_reads_the_files_that_it_may_and_no_others() {
+    let folder = paths::scratch("tls");
+    let mut place = Place::new(folder.path(), fake::shared());
+    signed(folder.path());
+    let pair = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    if paths::is_root() {
+        place = place.as_user(NOBODY);
+        let said = place
+            .try_serve(&TLS)
+            .expect_err("the key is of another user");
+        assert!(
+            said.contains("key.pem` cannot be read: Permission denied"),
+            "{said}"
+        );
+        for file in &pair {
+            std::os::unix::fs::chown(file, Some(NOBODY), Some(NOBODY)).expect("root can");
+        }
+    }
+    let mut service = place.serve(&TLS);
+    let said = curl(folder.path(), &[], &url(&service, "/healthz"));
+    assert!(said.contains("log: live"), "{said}");
+    assert_eq!(service.stop(), 0);
 }
 
 /// HEADERS of `GET /healthz`, then RST_STREAM, of one stream (RFC 9113, 6).

@@ -289,7 +289,8 @@ async fn a_connection_without_requests_ends_in_order() {
     let begun = Instant::now();
     stream.write_all(b"PRI").await.unwrap();
     drop(stream.read_to_end(&mut Vec::new()).await);
-    assert!(begun.elapsed() < Duration::from_secs(90));
+    let waited = begun.elapsed().as_secs();
+    assert!((40..=46).contains(&waited), "{waited}");
 }
 
 #[tokio::test(start_paused = true)]
