@@ -107,7 +107,8 @@ impl Client {
     /// Reads to the end of the connection, answering pings and settings as a good client does.
     async fn until_end(&mut self) -> Vec<Frame> {
         let mut all = Vec::new();
-        while let Some(one) = self.receive().await {
+        let late = Instant::now() + Duration::from_mins(10);
+        while let Ok(Some(one)) = tokio::time::timeout_at(late, self.receive()).await {
             if [PING, SETTINGS].contains(&one.kind) && one.flags == 0 {
                 let payload = if one.kind == PING {
                     &one.payload[..]
