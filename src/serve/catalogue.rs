@@ -351,7 +351,7 @@ impl Catalogue {
 
 /// Writes down the packages of a database that was made before they were kept.
 fn fill_packages(db: &Connection) -> rusqlite::Result<()> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM result) AND NOT EXISTS (SELECT 1 FROM package)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM result) AND NOT EXISTS (SELECT 1 FROM package_word)";
     if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
         return Ok(());
     }

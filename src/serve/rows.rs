@@ -132,12 +132,61 @@ pub(super) fn recent_row(row: &Row<'_>) -> rusqlite::Result<Option<Recent>> {
 pub(super) fn add_package(db: &Connection, key: &BuildKey, result: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO package (path, newest) VALUES (?1, ?2)
                ON CONFLICT (path) DO UPDATE SET newest = excluded.newest";
+    let path = key.package();
+    db.prepare_cached(sql)?.execute(params![path, result])?;
+    let sql = "INSERT OR IGNORE INTO package_word (word, path) VALUES (?1, ?2)";
     let mut query = db.prepare_cached(sql)?;
-    query.execute(params![key.package(), result]).map(drop)
+    for word in words(&path) {
+        query.execute(params![word, path])?;
+    }
+    Ok(())
+}
+
+/// Bytes of a word that are kept; what a search has beyond is compared with the path itself.
+pub(super) const WORD_BYTES: usize = 64;
+/// Words of one path that are kept.
+const WORDS_MAX: usize = 32;
+
+/// What a path can be found by: itself, and the rest of it from each of its words on.
+pub(super) fn words(path: &str) -> Vec<String> {
+    let path = path.to_ascii_lowercase();
+    let bytes = path.as_bytes();
+    let begins = |at: &usize| {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        before.is_none_or(|before| !before.is_ascii_alphanumeric())
+            && bytes[*at].is_ascii_alphanumeric()
+    };
+    let starts = (0..bytes.len()).filter(begins).take(WORDS_MAX);
+    let cut = |at| path.get(at..path.len().min(at + WORD_BYTES));
+    starts.filter_map(cut).map(str::to_owned).collect()
 }
 
 /// For columns that hold JSON.
 pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_by_each_of_its_words() {
+        assert_eq!(
+            words("github.com/Foo/bar-baz_x"),
+            [
+                "github.com/foo/bar-baz_x",
+                "com/foo/bar-baz_x",
+                "foo/bar-baz_x",
+                "bar-baz_x",
+                "baz_x",
+                "x",
+            ]
+        );
+        let long = format!("a.b/{}", "x-".repeat(200));
+        let all = words(&long);
+        assert_eq!(all.len(), WORDS_MAX);
+        assert!(all.iter().all(|word| word.len() <= WORD_BYTES));
+    }
 }

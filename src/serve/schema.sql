@@ -31,6 +31,14 @@ CREATE TABLE IF NOT EXISTS package (
     newest INTEGER NOT NULL               -- id of its newest result
 ) STRICT, WITHOUT ROWID;
 
+-- Where their paths can be looked up: the rest of a path from each of its words on, in small
+-- letters, cut to 64 bytes. A search reads a range of these, however many packages there are.
+CREATE TABLE IF NOT EXISTS package_word (
+    word TEXT NOT NULL,
+    path TEXT NOT NULL,
+    PRIMARY KEY (word, path)
+) STRICT, WITHOUT ROWID;
+
 -- Commands of modules at a version, as listed in a cell, or why they cannot be.
 CREATE TABLE IF NOT EXISTS listing (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -5,7 +5,7 @@ use super::*;
 const STRIPPED: &str = "example.org/m@v1.2.3/cmd/tool/linux-amd64-go1.26.8-stripped/";
 
 #[tokio::test]
-async fn a_search_finds_packages_by_any_part_and_takes_what_people_paste() {
+async fn a_search_finds_packages_by_any_word_and_takes_what_people_paste() {
     let site = Site::new().await;
     let empty = site.browse("/-/search?q=tool").await;
     assert_eq!(empty.status, StatusCode::OK);
@@ -152,7 +152,8 @@ async fn packages_of_an_older_database_are_found() {
     let result = site.built().await;
     let path = site.bench.folder.path().join("hotcell.db");
     let db = crate::store::db::open(&path).unwrap();
-    db.execute("DELETE FROM package", []).unwrap();
+    db.execute_batch("DELETE FROM package; DELETE FROM package_word")
+        .unwrap();
     let gone = site.browse("/-/search?q=tool").await;
     assert!(!gone.text().contains(&result));
     drop(super::super::catalogue::Catalogue::open(&path).unwrap());

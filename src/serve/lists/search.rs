@@ -16,7 +16,7 @@ use crate::{
         app::App,
         catalogue::{Catalogue, CatalogueError, FailureRow, Recent},
         pages::{Line, clean, slashed},
-        rows::recent_row,
+        rows::{WORD_BYTES, recent_row},
         words,
     },
     spec::{BuildKey, ModulePath, paste, url},
@@ -46,8 +46,8 @@ struct SearchPage {
     module: Option<String>,
 }
 
-/// `GET /-/search?q=…`: packages whose path contains the text, the newest build of each. Asks
-/// nobody outside.
+/// `GET /-/search?q=…`: packages with a word in their path that begins like the text, the newest
+/// build of each. Asks nobody outside.
 pub(in crate::serve) async fn show(
     State(app): State<Arc<App>>,
     asked: Result<Query<Asked>, QueryRejection>,
@@ -119,14 +119,19 @@ pub(in crate::serve) async fn failures(State(app): State<Arc<App>>) -> Result<Re
 }
 
 impl Catalogue {
-    /// The newest result of each package whose path contains `text`, whatever its case.
+    /// The newest result of each package with a word in its path that begins with `text`, whatever
+    /// its case.
     async fn search(&self, text: String, count: u32) -> Result<Vec<Recent>, CatalogueError> {
         self.read(move |db| {
-            let sql = "SELECT r.key, r.sum, r.size, r.built_ms FROM package p
-                       JOIN result r ON r.id = p.newest
-                       WHERE instr(lower(p.path), lower(?1)) ORDER BY p.newest DESC LIMIT ?2";
+            let sql = "SELECT r.key, r.sum, r.size, r.built_ms FROM
+                           (SELECT DISTINCT path FROM package_word
+                            WHERE word >= ?1 AND word < ?1 || char(1114111)
+                            AND instr(lower(path), ?2) LIMIT ?3) w
+                       JOIN package p ON p.path = w.path JOIN result r ON r.id = p.newest";
+            let text = text.to_ascii_lowercase();
+            let word: String = text.chars().take(WORD_BYTES).collect();
             let mut query = db.prepare_cached(sql)?;
-            let rows = query.query_map(params![text, count], recent_row)?;
+            let rows = query.query_map(params![word, text, count], recent_row)?;
             let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
             Ok(rows.into_iter().flatten().collect())
         })
