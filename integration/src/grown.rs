@@ -63,9 +63,7 @@ pub fn grow(place: &Place, size: u64) {
     if size > 0 && size.is_multiple_of(2) {
         lay_record(&LogConfig::of(&data(place)).database, builds);
     }
-    if paths::is_root() {
-        give(&data(place));
-    }
+    give_to_serve(place);
 }
 
 /// Makes a log of these records, in any order, and their companions, or adds them to one.
@@ -86,9 +84,7 @@ pub fn append(place: &Place, records: impl IntoIterator<Item = (Record, [u8; 32]
         }
         tasks.join_all().await;
     });
-    if paths::is_root() {
-        give(&data(place));
-    }
+    give_to_serve(place);
 }
 
 /// One more record, with an unsigned head over it.
@@ -113,6 +109,13 @@ fn lay_record(database: &Path, n: u64) {
     let head = "INSERT INTO log_head (size, root) VALUES (?1, ?2)";
     db.execute(head, rusqlite::params![tree.size, tree.root.0])
         .expect("the database takes rows");
+}
+
+/// Gives all that a test has laid into the data folder to the user of `serve`.
+pub fn give_to_serve(place: &Place) {
+    if paths::is_root() {
+        give(&data(place));
+    }
 }
 
 /// Gives the data folder to the user of `serve`, which only a service started as root has.

@@ -1,0 +1,271 @@
+//! The service over HTTP, in one run: downloads and pages against nginx with the same bytes, pages
+//! while two builds run, streams that wait, and pages with few and with many results in the store.
+//!
+//! Called by `integration/bench http [RESULTS]`; needs wrk and nginx. Prints figures and ratios,
+//! each the median of some rounds that take turns; asserts nothing.
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files of a benchmark need not survive a crash"
+)]
+
+mod load;
+mod streams;
+
+use std::{fs, path::Path};
+
+use hotcell::log::LogConfig;
+use hotcell_integration::{
+    fake, grown, http, paths,
+    service::{Place, Service, build_path},
+};
+use rusqlite::{Connection, params};
+use sha2::{Digest as _, Sha256};
+
+use load::{Load, Measured, Nginx, ask};
+
+/// Results of the large store when no number is given.
+const RESULTS: u64 = 1_000_000;
+/// Results of the small one.
+const FEW: u64 = 1_000;
+/// Of each measurement; the median counts.
+const ROUNDS: usize = 3;
+/// The one that is downloaded.
+const TEN: &str = "ex.example/ten";
+const TEN_BYTES: usize = 10 << 20;
+const PAGES: Load = Load {
+    connections: 32,
+    seconds: 4,
+};
+const DOWNLOADS: Load = Load {
+    connections: 8,
+    seconds: 4,
+};
+/// Enough to keep the service busy and short of its limit, so that times are its own.
+const LATENCY: Load = Load {
+    connections: 4,
+    seconds: 4,
+};
+
+pub(crate) type Anything = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Anything> {
+    let results = std::env::args().nth(1).map(|text| text.parse());
+    let results: u64 = results.transpose()?.unwrap_or(RESULTS);
+    let folder = paths::scratch("bench-http");
+    let (home, nginx) = (folder.path().join("place"), folder.path().join("nginx"));
+    fs::create_dir_all(&home)?;
+    let place = Place::new(&home, fake::shared());
+    let service = place.serve(&["--max-builds", "2"]);
+    service.builds("ex.example/hello");
+    drop(service);
+    let sum = add_ten(&place)?;
+    add_results(&place, 0..FEW)?;
+
+    let service = place.serve(&["--max-builds", "2"]);
+    against_nginx(&service, &nginx, &sum)?;
+    while_building(&service)?;
+    drop(service);
+
+    let few = latencies(&place, folder.path(), FEW)?;
+    add_results(&place, FEW..results)?;
+    let many = latencies(&place, folder.path(), results)?;
+    for ((page, few), (_, many)) in few.iter().zip(&many) {
+        say(
+            &format!("p99 of {page}: with {FEW} and with {results} results"),
+            &format!("{few:.2} {many:.2} ms"),
+        );
+        say("  ratio", &format!("{:.2}", many / few));
+    }
+    streams::wait(&place)
+}
+
+pub(crate) fn say(what: &str, value: &str) {
+    println!("{what:<66} {value:>18}");
+}
+
+/// Lays a file of random bytes where a binary would lie, and its result.
+fn add_ten(place: &Place) -> Result<String, Anything> {
+    let mut seed = [0; 32];
+    let mut content = Vec::with_capacity(TEN_BYTES);
+    while content.len() < TEN_BYTES {
+        seed = Sha256::digest(seed).into();
+        content.extend_from_slice(&seed);
+    }
+    let sha256: [u8; 32] = Sha256::digest(&content).into();
+    let name = hotcell::spec::hex(&sha256);
+    let folder = grown::data(place).join("artifacts").join(&name[..2]);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), &content)?;
+    let sum = hotcell::spec::Sum::of(&sha256).to_string();
+    let db = Connection::open(LogConfig::of(&grown::data(place)).database)?;
+    db.execute(
+        "INSERT INTO result (key, log_index, sum, sha256, size, built_ms, built, envelope)
+         SELECT ?1, log_index, ?2, ?3, ?4, built_ms, built, envelope FROM result LIMIT 1",
+        params![&build_path(TEN)[1..], sum, sha256, TEN_BYTES],
+    )?;
+    drop(db);
+    grown::give_to_serve(place);
+    Ok(sum)
+}
+
+/// Copies the first result under other names, as built months ago, because the log may grow by so
+/// many in no day, and with an index of the log that is not theirs: pages do not look. Their
+/// envelopes are left out, for no page has them.
+fn add_results(place: &Place, range: std::ops::Range<u64>) -> Result<(), Anything> {
+    let mut db = Connection::open(LogConfig::of(&grown::data(place)).database)?;
+    let tx = db.transaction()?;
+    let names = "WITH RECURSIVE n(n) AS
+             (SELECT ?1 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < ?2)";
+    tx.execute(
+        &format!(
+            "{names} INSERT INTO result
+                 (key, log_index, sum, sha256, size, built_ms, built, envelope)
+             SELECT 'ex.example/grown' || n || '@v1.0.0/linux-amd64-go1.26.8/', log_index, sum,
+                 sha256, size, built_ms - 9000000000, built, x''
+             FROM n, (SELECT * FROM result LIMIT 1)"
+        ),
+        params![range.start, range.end],
+    )?;
+    tx.execute(
+        "INSERT OR IGNORE INTO package (path, newest)
+         SELECT substr(key, 1, instr(key, '@') - 1), id FROM result",
+        [],
+    )?;
+    tx.execute(
+        "INSERT OR IGNORE INTO package_word (word, path)
+         SELECT substr(path, 12), path FROM package", // behind `ex.example/`
+        [],
+    )?;
+    tx.commit()?;
+    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    drop(db);
+    grown::give_to_serve(place);
+    Ok(())
+}
+
+/// Sum of the first result.
+fn result_of(service: &Service, path: &str) -> Result<String, Anything> {
+    let answer = http::get(&format!("{}{path}", service.url()));
+    match answer.status {
+        307 => Ok(answer.header("location").to_owned()),
+        status => Err(format!("{path}: {status} {}", answer.text()).into()),
+    }
+}
+
+/// The same bytes from us and from nginx, in turns.
+fn against_nginx(service: &Service, folder: &Path, sum: &str) -> Result<(), Anything> {
+    let nginx = Nginx::start(folder.to_owned())?;
+    let result = result_of(service, &build_path("ex.example/grown7"))?;
+    let ten = format!("{}{sum}/ten-v1.0.0-go1.26.8", build_path(TEN));
+    for (what, path, load) in [
+        ("downloads of 10 MiB", ten, DOWNLOADS),
+        ("result pages", result.clone(), PAGES),
+        ("records", format!("{result}record"), PAGES),
+        ("tiles", "/tlog/tile/0/000.p/3".to_owned(), PAGES),
+    ] {
+        let url = format!("{}{path}", service.url());
+        let answer = http::get(&url);
+        if answer.status != 200 {
+            return Err(format!("{url}: {}", answer.status).into());
+        }
+        let file = what.replace(' ', "-"); // it remembers what it has opened
+        nginx.put(&file, &answer.body)?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(ask(load, &url, None)?);
+            theirs.push(ask(load, &nginx.url(&file), None)?);
+        }
+        say(&format!("{what}, ours"), &told(&ours));
+        say("  nginx with the same bytes", &told(&theirs));
+        let ratio = median(&ours, rate) / median(&theirs, rate);
+        say("  ratio", &format!("{ratio:.2}"));
+    }
+    Ok(())
+}
+
+/// Pages beside two builds that run all the while.
+fn while_building(service: &Service) -> Result<(), Anything> {
+    let result = result_of(service, &build_path("ex.example/grown7"))?;
+    let builds = ["ex.example/big", "ex.example/big2"];
+    for module in builds {
+        let url = format!("{}{}", service.url(), build_path(module));
+        let own = [("sec-fetch-site", "same-origin")];
+        if http::post_with(&url, "", &own).status != 303 {
+            return Err(format!("{module} is not built").into());
+        }
+    }
+    let mut beside = Vec::new();
+    for _ in 0..ROUNDS {
+        beside.push(ask(PAGES, &format!("{}{result}", service.url()), None)?);
+    }
+    let page = |module| http::get(&format!("{}{}", service.url(), build_path(module)));
+    let running = builds.iter().filter(|module| page(module).status == 200);
+    say("result pages beside two builds", &told(&beside));
+    say("  of which ran until the end", &running.count().to_string());
+    say(
+        "  p99 of each round",
+        &format!("{:.1?} ms", beside.iter().map(p99).collect::<Vec<_>>()),
+    );
+    Ok(())
+}
+
+/// Times of pages, of results in no order.
+fn latencies(
+    place: &Place,
+    folder: &Path,
+    results: u64,
+) -> Result<Vec<(&'static str, f64)>, Anything> {
+    let service = place.serve(&[]);
+    let sum = result_of(&service, &build_path("ex.example/grown7"))?;
+    let sum = sum.trim_end_matches('/').rsplit('/').next().unwrap_or("");
+    let key = "@v1.0.0/linux-amd64-go1.26.8/";
+    let mut found = Vec::new();
+    for (page, before, after) in [
+        ("home", "/?".to_owned(), String::new()),
+        (
+            "a result",
+            "/ex.example/grown".to_owned(),
+            format!("{key}{sum}/"),
+        ),
+        (
+            "a record",
+            "/ex.example/grown".to_owned(),
+            format!("{key}{sum}/record"),
+        ),
+        ("a search", "/-/search?q=grown".to_owned(), String::new()),
+        ("the instance", "/-/instance?".to_owned(), String::new()),
+    ] {
+        let script = folder.join("page.lua");
+        let text = format!(
+            "request = function()\n  local n = math.random(0, {})\n  \
+             return wrk.format('GET', '{before}' .. n .. '{after}')\nend\n",
+            results - 1
+        );
+        fs::write(&script, text)?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push(ask(LATENCY, &service.url(), Some(&script))?);
+        }
+        found.push((page, median(&rounds, p99)));
+    }
+    Ok(found)
+}
+
+fn rate(one: &Measured) -> f64 {
+    one.rate
+}
+
+fn p99(one: &Measured) -> f64 {
+    one.p99_ms
+}
+
+fn median(all: &[Measured], of: fn(&Measured) -> f64) -> f64 {
+    let mut all: Vec<_> = all.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn told(all: &[Measured]) -> String {
+    format!("{:.0}/s {:.1} ms", median(all, rate), median(all, p99))
+}
