@@ -389,12 +389,10 @@ async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Re
         ));
     };
     app.metrics.downloads.fetch_add(1, Relaxed);
-    let name = row.key.download_name();
-    let name = if page == Page::DownloadGz {
-        format!("{name}.gz")
-    } else {
-        name
-    };
+    let mut name = row.key.download_name();
+    if page == Page::DownloadGz {
+        name.push_str(".gz");
+    }
     let bytes = opened.bytes;
     let body = app.hot.body((row.sha256, page == Page::DownloadGz), opened);
     Ok(answer::download(body, bytes, &name, &row.sha256))
