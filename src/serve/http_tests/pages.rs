@@ -8,6 +8,7 @@ async fn a_page_that_is_not_built_builds_nothing_by_itself() {
     let page = site.browse(&format!("/{KEY}")).await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.text().contains("Build it"), "{}", page.text());
+    assert!(page.text().contains("To cancel it, leave"));
     assert!(
         page.text()
             .contains(&format!("data-events=\"/{KEY}events\""))
