@@ -41,10 +41,10 @@ fn rounds() -> u64 {
 }
 
 /// Numbers that differ from run to run; the seed is told when a round fails.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn seeded() -> Self {
+    pub(crate) fn seeded() -> Self {
         let given = std::env::var("HOTCELL_TEST_SEED").ok();
         let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -58,7 +58,7 @@ impl Random {
     }
 
     /// Xorshift (Marsaglia 2003), good enough to choose moments.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -143,7 +143,7 @@ fn round(
 
 /// Nothing that is older than the start of this life is there once it is ready. Jobs that somebody
 /// still wants go on by themselves, so newer things may be.
-fn look_after_restart(data: &Path, started: SystemTime) {
+pub(crate) fn look_after_restart(data: &Path, started: SystemTime) {
     let older = |path: &PathBuf| {
         let changed = fs::symlink_metadata(path).and_then(|meta| meta.modified());
         changed.is_ok_and(|changed| changed < started)

@@ -22,6 +22,7 @@ mod hostile_output;
 mod inside;
 mod kill;
 mod kill_anywhere;
+mod kill_mixed;
 mod known_sums;
 mod limits;
 mod limits_http;
