@@ -175,6 +175,10 @@ impl Queue {
             return Err(QueueError::Stopping);
         }
         self.0.parts.rates.check_new(key)?;
+        // Before anything is written: on a full disk not even the job can be.
+        if self.0.parts.artifacts.lacks_room()?.is_some() {
+            return Err(QueueError::NoRoom);
+        }
         let waiting = self.waiting();
         if waiting >= WAITING_MAX {
             return Err(QueueError::Full(waiting));

@@ -12,7 +12,7 @@ use super::{
     artifacts::ArtifactError,
     catalogue::FailureRow,
     job::{Job, Own},
-    queue::Inner,
+    queue::{Inner, QueueError},
     run::chain,
 };
 use crate::build::{Built, FailureClass};
@@ -63,8 +63,7 @@ async fn build(inner: &Inner, job: &Job) -> Result<Built, FailureRow> {
     let lacks = inner.parts.artifacts.lacks_room();
     if let Some(free) = lacks.map_err(|cause| store_failure(inner, job, &cause))? {
         warn!(job.id, "job {}: no room: {free} bytes are free", job.id);
-        let sentence = "the disk of the service is nearly full: nothing is built".to_owned();
-        return Err(inner.failed(FailureClass::Busy, "no_room", sentence));
+        return Err(no_room(inner));
     }
     let staged = inner.parts.artifacts.stage(job.id);
     let (staged, file) = staged.map_err(|cause| store_failure(inner, job, &cause))?;
@@ -101,8 +100,63 @@ async fn build(inner: &Inner, job: &Job) -> Result<Built, FailureRow> {
     }
 }
 
+fn no_room(inner: &Inner) -> FailureRow {
+    let sentence = QueueError::NoRoom.to_string();
+    inner.failed(FailureClass::Busy, "no_room", sentence)
+}
+
+/// The failure of a job, or the lack of room behind it: on a disk that became full meanwhile
+/// everything fails in words of its own, and nothing is wrong with us.
+pub(super) fn explained(inner: &Inner, job: &Job, row: FailureRow) -> FailureRow {
+    let is_ours = row.failure.class == FailureClass::Internal;
+    if is_ours && let Ok(Some(free)) = inner.parts.artifacts.lacks_room() {
+        let cause = &row.failure.sentence;
+        warn!(job.id, "job {}: {free} bytes are free: {cause}", job.id);
+        return no_room(inner);
+    }
+    row
+}
+
 fn store_failure(inner: &Inner, job: &Job, cause: &ArtifactError) -> FailureRow {
     error!(job.id, "job {}: {}", job.id, chain(cause));
     let sentence = "the binary could not be stored".to_owned();
     inner.failed(FailureClass::Internal, "store", sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::{
+        queue::Standing,
+        testing::{Bench, failure, key, key_of, operator},
+    };
+
+    #[tokio::test]
+    async fn on_a_full_disk_nothing_begins_and_what_ran_failed_for_lack_of_room() {
+        let mut bench = Bench::new();
+        let job = {
+            let queue = bench.queue(1).await;
+            bench.executor.go.send_replace(false);
+            let asked = queue.ask(&key(), false, operator()).await.unwrap();
+            let Standing::Underway(job) = asked else {
+                panic!("not underway: {asked:?}")
+            };
+            queue.stop();
+            job
+        };
+        bench.room_min = u64::MAX;
+        let queue = bench.queue(1).await;
+        let other = key_of(1);
+        let asked = queue.ask(&other, false, operator()).await;
+        assert!(matches!(asked, Err(QueueError::NoRoom)), "{asked:?}");
+        for (class, code) in [
+            (FailureClass::Internal, "no_room"),
+            (FailureClass::CannotBuild, "as it was"),
+        ] {
+            let failure = failure(class, "as it was");
+            let failed_ms = 0;
+            let row = FailureRow { failed_ms, failure };
+            assert_eq!(explained(&queue.0, &job, row).failure.code, code);
+        }
+    }
 }

@@ -71,6 +71,9 @@ pub enum QueueError {
     /// The log takes no entries, so nothing is built.
     #[error("the log takes no entries: {0}")]
     Fenced(String),
+    /// The disk is nearly full; nothing was added.
+    #[error("the disk of the service is nearly full: nothing is built")]
+    NoRoom,
     /// The service stops; the job waits for the next start.
     #[error("the service is stopping")]
     Stopping,

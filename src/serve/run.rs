@@ -98,7 +98,7 @@ async fn settle(inner: &Inner, job: &Job, end: End) -> End {
 }
 
 async fn attempt(inner: Arc<Inner>, job: Arc<Job>) -> End {
-    let failed = |row: FailureRow| End::Failed(Box::new(row));
+    let failed = |row: FailureRow| End::Failed(Box::new(own::explained(&inner, &job, row)));
     let questions = Questions::begin(&inner, &job).await;
     let own = match own::get(&inner, &job).await {
         Ok(own) => own,

@@ -84,6 +84,11 @@ impl From<QueueError> for Refusal {
                 fenced.code = "log_fenced".to_owned();
                 fenced
             }
+            QueueError::NoRoom => {
+                let mut no_room = Self::busy(&error.to_string());
+                no_room.code = "no_room".to_owned();
+                no_room
+            }
             QueueError::Limited(limited) => limited.into(),
             QueueError::Barred(barred) => barred.into(),
             QueueError::OverBudget(over) => over.into(),
