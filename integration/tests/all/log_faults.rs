@@ -188,7 +188,7 @@ fn a_full_disk_stops_appends_only_and_nobody_has_to_do_anything_but_make_room() 
 }
 
 /// Unmounted when dropped.
-struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(pub(crate) &'a Path);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {

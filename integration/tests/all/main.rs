@@ -14,6 +14,7 @@ mod config;
 mod doctor;
 mod execute;
 mod fakes;
+mod flood;
 mod frozen;
 mod get;
 mod gomod;
