@@ -70,6 +70,12 @@ pub fn get_with(url: &str, headers: &[(&str, &str)]) -> Answer {
     send(client().get(url), headers)
 }
 
+/// A request without a body, of any method.
+pub fn send_with(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    let method = method.parse().expect("a method");
+    send(client().request(method, url), headers)
+}
+
 /// A POST of a form.
 pub fn post_with(url: &str, form: &str, headers: &[(&str, &str)]) -> Answer {
     let request = client().post(url).body(form.to_owned());

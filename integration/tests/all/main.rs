@@ -11,6 +11,7 @@ mod bad_input;
 mod browser;
 mod commands;
 mod config;
+mod contract;
 mod doctor;
 mod execute;
 mod fakes;
