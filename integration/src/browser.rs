@@ -152,6 +152,15 @@ impl Browser {
         runtime().block_on(look).expect("chromium has these tools");
     }
 
+    /// From now on pages run no scripts, as for a person who has switched them off.
+    pub fn without_scripts(&self) {
+        let (tools, off) = (self.driver().cdp(), json!({ "value": true }));
+        let command = tools.send_raw("Emulation.setScriptExecutionDisabled", off);
+        runtime()
+            .block_on(command)
+            .expect("chromium has these tools");
+    }
+
     /// From now on nothing is fetched whose address fits the pattern.
     pub fn refuse(&self, pattern: &str) {
         let (tools, urls) = (self.driver().cdp(), json!({ "urls": [pattern] }));

@@ -61,6 +61,62 @@ fn a_person_submits_watches_downloads_and_gets_the_bits_of_everybody_else() {
 }
 
 #[test]
+fn a_person_without_scripts_gets_to_the_result_and_its_binary() {
+    let service = service::service();
+    let downloads = paths::scratch("downloads");
+    let browser = Browser::start(downloads.path());
+    browser.without_scripts();
+    browser.open(&service.url());
+    browser.fill("#spec", "ex.example/big3@v1.0.0");
+    browser.fill("#go", sdk::GO);
+    browser.click("form.ask button[type=submit]");
+    browser.wait_until("the build page", Duration::from_secs(30), |browser| {
+        browser.url().contains("/ex.example/big3@v1.0.0/")
+    });
+    if browser.source().contains("Build it") {
+        browser.click("form.before button[type=submit]");
+    }
+    let mut reloads = false;
+    let arrived = host::wait_for(BUILD_MAX, || {
+        let source = browser.source();
+        reloads |= source.contains("http-equiv=\"refresh\"");
+        source.contains("class=\"downloads\"").then_some(())
+    });
+    assert!(arrived.is_some(), "{}\n{}", browser.url(), browser.source());
+    assert!(reloads, "the page reloaded by itself while it was built");
+    browser.click(".downloads a");
+    let sha256 = downloaded(downloads.path()).expect("one whole file arrives");
+    assert!(browser.source().contains(&sha256), "what was promised");
+}
+
+#[test]
+fn a_page_that_is_watched_reaches_the_result_over_a_restart_of_the_service() {
+    let folder = paths::scratch("browser-restart");
+    let place = service::Place::new(folder.path(), hotcell_integration::fake::shared());
+    let mut service = place.serve(&[]);
+    service.builds("ex.example/hello");
+    let browser = Browser::start(folder.path());
+    browser.open(&format!(
+        "{}{}",
+        service.url(),
+        build_path("ex.example/big")
+    ));
+    browser.wait_until("the build step", BUILD_MAX, |browser| {
+        browser.script(
+            "const s = document.querySelector(\"[data-phase=build]\");\
+             return s !== null && s.dataset.state === 'now'",
+        ) == true
+    });
+    let address = service.address().to_string();
+    assert_eq!(service.stop(), 0, "an orderly end");
+    service = place.serve_at(&address, &[]);
+    browser.wait_until("the result", BUILD_MAX, |browser| {
+        browser.script("return document.querySelector('.downloads a') !== null") == true
+    });
+    assert!(service.lives());
+}
+
+#[test]
 fn progress_is_shown_while_it_builds() {
     let service = service::service();
     let downloads = paths::scratch("downloads");
