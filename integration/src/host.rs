@@ -92,12 +92,15 @@ pub fn alive(processes: &[Process]) -> Vec<Process> {
     processes.iter().filter(same).cloned().collect()
 }
 
-/// Lines of the host's own mount table that contain `text`.
+/// What tests call the small disks that they mount, which another test may see come and go.
+pub const TEST_DISK: &str = "hotcell-test-disk";
+
+/// Lines of the host's own mount table that contain `text`, without the disks of tests.
 pub fn mounts(text: &str) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc can be read");
     table
         .lines()
-        .filter(|line| line.contains(text))
+        .filter(|line| line.contains(text) && !line.contains(TEST_DISK))
         .map(str::to_owned)
         .collect()
 }

@@ -114,7 +114,7 @@ impl Queue {
             return Ok(Some(Observing::Built(Arc::new(own))));
         }
         if let Some(job) = job {
-            self.renew(&job).await?;
+            self.renew(&job).await;
             return Ok(Some(Observing::Underway(job)));
         }
         Ok(match self.failure(name).await? {

@@ -18,7 +18,6 @@ use axum::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::warn;
 
 use super::{
     answer::{self, NO_STORE, Refusal},
@@ -159,13 +158,6 @@ async fn tell(app: &App, job: &Job, last: Option<String>, to: &To) {
         if is_silent && to.send(Ok(alive())).await.is_err() {
             return;
         }
-        if let Err(cause) = app.queue.renew(job).await {
-            warn!(
-                job.id,
-                "cannot renew the interest in job {}: {}",
-                job.id,
-                run::chain(&cause)
-            );
-        }
+        app.queue.renew(job).await;
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::task::AbortHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     build::{Executor, INTEREST},
@@ -32,6 +32,7 @@ use crate::{
             rules::Barred,
         },
         metrics::Metrics,
+        run::chain,
     },
     spec::BuildKey,
     verifiers::Quorum,
@@ -172,7 +173,7 @@ impl Queue {
     pub async fn standing(&self, key: &BuildKey) -> Result<Standing, QueueError> {
         let name = key.to_string();
         if let Some(job) = self.0.find(&name) {
-            self.renew(&job).await?;
+            self.renew(&job).await;
             return Ok(Standing::Underway(job));
         }
         let Some(row) = self.0.parts.catalogue.result(key)? else {
@@ -220,18 +221,20 @@ impl Queue {
             match tokio::time::timeout(RENEW, ended).await {
                 Ok(Ok(Some(end))) => return Ok(end),
                 Ok(_) => return Ok(End::Stopped),
-                Err(_) => self.renew(job).await?,
+                Err(_) => self.renew(job).await,
             }
         }
     }
 
-    /// Somebody is still interested.
-    pub async fn renew(&self, job: &Job) -> Result<(), QueueError> {
+    /// Somebody is still interested. On a full disk only memory knows it, which is enough until the
+    /// next start.
+    pub async fn renew(&self, job: &Job) {
         let now_ms = self.0.parts.clock.now_ms();
-        if job.touch(now_ms, TOUCH_MS) {
-            self.0.parts.catalogue.touch_job(job.id, now_ms).await?;
+        if job.touch(now_ms, TOUCH_MS)
+            && let Err(cause) = self.0.parts.catalogue.touch_job(job.id, now_ms).await
+        {
+            warn!(job.id, "cannot note who waits: {}", chain(&cause));
         }
-        Ok(())
     }
 
     /// Drops jobs that nobody is interested in, or that the rules are against by now; called every

@@ -19,12 +19,9 @@ use hotcell_integration::{
     host, http, paths, sdk,
     service::{Place, Service, build_path, record_path},
 };
-use nix::{
-    mount::{MsFlags, mount},
-    sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        socket::{setsockopt, sockopt::RcvBuf},
-    },
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    socket::{setsockopt, sockopt::RcvBuf},
 };
 
 use crate::{kill::verified, log_faults::Mounted};
@@ -228,9 +225,7 @@ fn a_flood_slow_readers_and_a_full_disk_at_once_are_refused_with_a_reason_and_pa
     let folder = paths::scratch("flood");
     let data = folder.path().join("data");
     fs::create_dir(&data).expect("ours");
-    let (none, size): (Option<&str>, _) = (None, Some("size=1500m"));
-    mount(none, &data, Some("tmpfs"), MsFlags::empty(), size).expect("root can mount");
-    let _mounted = Mounted(&data);
+    let _mounted = Mounted::new(&data, "size=1500m");
     let place = Place::new(folder.path(), &proxy);
     let mut service = place.serve(&["--trusted-proxy", "127.0.0.0/8", "--disk", "1"]);
     service.builds("ex.example/hello");

@@ -10,7 +10,7 @@ use std::{
 
 use hotcell::log::{Health, Log, LogConfig};
 use hotcell_integration::{
-    fake, grown, http, paths,
+    fake, grown, host, http, paths,
     rewound::{Rewound, head, health, leaves},
     service::{Place, Service},
 };
@@ -138,10 +138,7 @@ fn a_full_disk_stops_appends_only_and_nobody_has_to_do_anything_but_make_room() 
         "this test mounts a file system: run it as root"
     );
     let folder = paths::scratch("full");
-    let none: Option<&str> = None;
-    let size = Some("size=6m");
-    mount(none, folder.path(), Some("tmpfs"), MsFlags::empty(), size).expect("root can mount");
-    let _mounted = Mounted(folder.path());
+    let _mounted = Mounted::new(folder.path(), "size=6m");
     http::runtime().block_on(async {
         let config = LogConfig::of(&folder.path().join("data"));
         let log = Log::open_local(&config, &folder.path().join("sign"), "localhost");
@@ -188,7 +185,16 @@ fn a_full_disk_stops_appends_only_and_nobody_has_to_do_anything_but_make_room() 
 }
 
 /// Unmounted when dropped.
-pub(crate) struct Mounted<'a>(pub(crate) &'a Path);
+pub(crate) struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    pub(crate) fn new(path: &'a Path, size: &str) -> Self {
+        let source = Some(host::TEST_DISK);
+        let kind = Some("tmpfs");
+        mount(source, path, kind, MsFlags::empty(), Some(size)).expect("root can mount");
+        Self(path)
+    }
+}
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
