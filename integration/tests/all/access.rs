@@ -98,6 +98,9 @@ fn every_page_can_be_used_by_everybody() {
     assert_eq!(record(&hello).status, 200);
     assert_eq!(record(&stripped).status, 200);
     assert_eq!(record(&failed).status, 404);
+    let own = [("sec-fetch-site", "same-origin")];
+    let listed = http::post_with(&format!("{url}/ex.example/commands@v1.0.0"), "", &own);
+    assert_eq!(listed.status, 303);
     let compare = format!(
         "/-/compare?a={}&b={}",
         hello.trim_start_matches('/'),
@@ -109,7 +112,7 @@ fn every_page_can_be_used_by_everybody() {
     let axe = axe.as_deref();
     for (name, path) in [
         ("home", "/"),
-        ("module", "/ex.example/hello"),
+        ("module", "/ex.example/commands"),
         ("result", &hello),
         ("failure", &failed),
         ("search", "/-/search?q=hello"),
@@ -121,13 +124,9 @@ fn every_page_can_be_used_by_everybody() {
     ] {
         check(&browser, axe, &pictures, name, &format!("{url}{path}"));
     }
-    // The script of this page would start the build, which is not what is looked at.
+    // The script of these pages would start something, which is not what is looked at.
     browser.refuse("*/static/hotcell.js");
-    check(
-        &browser,
-        axe,
-        &pictures,
-        "build",
-        &format!("{url}{unbuilt}"),
-    );
+    for (name, path) in [("build", &*unbuilt), ("unlisted", "/ex.example/tidy")] {
+        check(&browser, axe, &pictures, name, &format!("{url}{path}"));
+    }
 }
