@@ -8,7 +8,7 @@ use super::{
     limits::budget::Grown,
     rows::to_json,
 };
-use crate::spec::ModulePath;
+use crate::{build::Built, spec::ModulePath};
 
 /// Most builds kept that are not in the log; the oldest go first and are built again when needed.
 const OBSERVATIONS_MAX: i64 = 10_000;
@@ -57,6 +57,24 @@ impl Catalogue {
             Ok(grown?)
         })
         .await
+    }
+
+    /// How long the newest builds took that are in the log, in milliseconds, the newest last.
+    pub(super) fn durations(&self, count: usize) -> Result<Vec<u64>, CatalogueError> {
+        self.look(|db| {
+            let sql = "SELECT key, built FROM result ORDER BY id DESC LIMIT ?1";
+            let mut query = db.prepare(sql)?;
+            let mut rows = query.query(params![count])?;
+            let mut durations = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (key, built) = (row.get(0)?, row.get::<_, String>(1)?);
+                let built: Built = serde_json::from_str(&built)
+                    .map_err(|source| CatalogueError::Row { key, source })?;
+                durations.push(built.timings_ms.iter().map(|(_, ms)| ms).sum());
+            }
+            durations.reverse();
+            Ok(durations)
+        })
     }
 
     /// A build of ours under `policy` that is kept and not in the log.

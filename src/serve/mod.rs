@@ -231,6 +231,9 @@ async fn open(
     let catalogue = Catalogue::open(&config.database)?;
     let artifacts = Artifacts::open(&config.artifacts, config.room_min)?;
     let metrics = Arc::new(Metrics::default());
+    for duration_ms in catalogue.durations(pace::BUILDS)? {
+        metrics.pace.note(duration_ms);
+    }
     let (time, told) = (Arc::clone(&clock), config.told.clone());
     let rates = Arc::new(Rates::new(time, Arc::clone(&metrics), told));
     let names = AllNames::new(&clock);

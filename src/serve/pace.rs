@@ -1,6 +1,6 @@
 //! How long builds take lately, to tell who waits how long it may take.
 //!
-//! In memory only: after a start nothing is said until a build has ended.
+//! Begins with the builds that the newest results tell of, and goes on with those that end.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Builds that are looked at; older ones say little about the machine of today.
-const BUILDS: usize = 64;
+pub(super) const BUILDS: usize = 64;
 
 /// Times of the newest builds that brought a binary.
 #[derive(Debug, Default)]

@@ -170,6 +170,18 @@ async fn a_page_says_how_long_it_may_take_once_a_build_has_told() {
     site.built().await;
     let page = site.browse(&format!("/{other}")).await;
     assert!(page.text().contains("Going by other builds it takes about"));
+    // The next start knows it from the results: 24.0 s for the standard library, 3.4 s for the build.
+    let durations = site.app.catalogue.durations(9).unwrap();
+    assert_eq!(durations, [27_400]);
+    let Site { bench, .. } = site;
+    let ledger = Arc::clone(&bench.ledger);
+    let site = Site::with(bench, ledger).await;
+    let page = site.browse(&format!("/{other}")).await;
+    assert!(
+        page.text().contains("it takes about 27.4 s"),
+        "{}",
+        page.text()
+    );
 }
 
 #[tokio::test]
