@@ -34,6 +34,7 @@ mod log_faults;
 mod log_readers;
 mod old_go;
 mod openapi;
+mod packages;
 mod page_cache;
 mod pgo;
 mod plan;
