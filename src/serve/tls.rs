@@ -76,7 +76,10 @@ pub enum PairError {
         found: String,
     },
     /// Visitors would get an error.
-    #[error("the certificate is not for a server ({0}): ask your authority for one of a web site")]
+    #[error(
+        "the certificate is not for a server ({0}): ask your authority for one of a web site; one \
+         that signs itself needs `basicConstraints=critical,CA:FALSE`"
+    )]
     Purpose(CertificateError),
 }
 

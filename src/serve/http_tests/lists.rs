@@ -170,7 +170,7 @@ async fn a_page_says_how_long_it_may_take_once_a_build_has_told() {
     site.built().await;
     let page = site.browse(&format!("/{other}")).await;
     assert!(page.text().contains("Going by other builds it takes about"));
-    // The next start knows it from the results: 24.0 s for the standard library, 3.4 s for the build.
+    // The next start knows it from the results: standard library 24.0 s, build 3.4 s.
     let durations = site.app.catalogue.durations(9).unwrap();
     assert_eq!(durations, [27_400]);
     let Site { bench, .. } = site;
