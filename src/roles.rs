@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use certificate::{PairAnswer, PairFiles, PairText, read_pair, start_certificate};
 pub use folders::{enter_own_mounts, prepare, prepare_own};
-pub use reread::{CONFIG_BYTES_MAX, Text, read_config, start_config};
+pub use reread::{CONFIG_BYTES_MAX, Text, read_again, read_config, start_config};
 pub use socket::{Line, SocketError, connect_to};
 
 use given::Given;

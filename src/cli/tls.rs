@@ -135,7 +135,7 @@ impl OwnPair {
                 Some(()) = hangup.recv() => true,
                 _ = look.tick() => false,
             };
-            let Some(answer) = ask(&channel).await else {
+            let Some(answer) = roles::read_again::<PairAnswer>(&channel).await else {
                 let why = "role `certificate` is gone".to_owned();
                 error!("the certificate will not be read again: {why}");
                 return tls.refuse(why);
@@ -143,12 +143,6 @@ impl OwnPair {
             take(&tls, answer, &name, is_asked);
         }
     }
-}
-
-async fn ask(channel: &AsyncChannel) -> Option<PairAnswer> {
-    channel.send(&1_u8, &[]).await.ok()?;
-    let (answer, _) = channel.receive::<PairAnswer>().await.ok()??;
-    Some(answer)
 }
 
 /// Takes over what can be; tells what is new, or all of it when somebody has asked.

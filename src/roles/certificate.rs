@@ -5,24 +5,22 @@
 //! it opens these two names only, understands neither, and never writes.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Read as _,
-    os::{
-        fd::AsFd as _,
-        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    },
+    fs::{self, File, Metadata},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Child,
 };
 
-use hotcell_sandbox::{
-    channel::Channel,
-    privilege::{self, Role},
-};
-use nix::libc::O_NONBLOCK;
+use hotcell_sandbox::channel::Channel;
 use serde::{Deserialize, Serialize};
 
-use super::{RoleResult, StartError, given::Given, launch, say, socket};
+use super::{
+    RoleResult, StartError,
+    given::Given,
+    launch,
+    reread::{read_file, read_when_asked},
+    say,
+};
 
 /// Longest chain, in bytes of PEM: ten certificates. With each byte escaped, chain and key are one
 /// message.
@@ -78,21 +76,7 @@ pub fn start_certificate(
 }
 
 pub(super) fn run(given: &Given) -> RoleResult {
-    if given.activated {
-        return Err("the role `certificate` is started by `serve`".into());
-    }
-    let control = given.control("certificate")?;
-    let Some(files) = control.receive_start::<PairFiles>()? else {
-        return Ok(());
-    };
-    privilege::give_up(None)?;
-    given.die_with_parent()?;
-    let here = socket::here()?;
-    privilege::confine(Role::Relay, here.as_fd(), &folders(&files))?;
-    while control.receive::<u8>()?.is_some() {
-        control.send(&read_pair(&files), &[])?;
-    }
-    Ok(())
+    read_when_asked(given, "certificate", folders, read_pair)
 }
 
 /// The folders of both names, and of what they lead to: a renewal makes new files there.
@@ -109,35 +93,23 @@ fn folders(files: &PairFiles) -> Vec<PathBuf> {
 /// A sentence, when one of them cannot be read, is no file, too long, or no text in PEM; when
 /// others than its owner and a group may read the key.
 pub fn read_pair(files: &PairFiles) -> PairAnswer {
-    let read = |path: &Path, most, check: fn(&File) -> Result<(), String>| {
-        read_file(path, most, check).map_err(|why| format!("`{}` {why}", path.display()))
+    let read = |path: &Path, most, check| {
+        read_pem(path, most, check).map_err(|why| format!("`{}` {why}", path.display()))
     };
     Ok(PairText {
-        chain: read(&files.chain, CHAIN_BYTES_MAX, |_| Ok(()))?,
-        key: read(&files.key, KEY_BYTES_MAX, check_mode)?,
+        chain: read(&files.chain, CHAIN_BYTES_MAX, check_kind)?,
+        key: read(&files.key, KEY_BYTES_MAX, check_key)?,
     })
 }
 
-fn read_file(
+fn read_pem(
     path: &Path,
     most: u64,
     check: fn(&File) -> Result<(), String>,
 ) -> Result<String, String> {
-    let unreadable = |error| format!("cannot be read: {error}");
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).custom_flags(O_NONBLOCK).open(path); // a fifo must not block
-    let file = opened.map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err("is no file".to_owned());
-    }
-    check(&file)?;
-    let mut bytes = Vec::new();
-    let read = file.take(most + 1).read_to_end(&mut bytes);
-    read.map_err(unreadable)?;
-    match bytes.len() as u64 {
-        0 => return Err("is empty".to_owned()),
-        length if length > most => return Err(format!("is longer than {most} bytes")),
-        _ => {}
+    let bytes = read_file(path, most, check)?;
+    if bytes.is_empty() {
+        return Err("is empty".to_owned());
     }
     // Nothing else stands in PEM (RFC 7468), and nothing of this grows more than twofold in JSON.
     let plain = |byte: &u8| byte.is_ascii_graphic() || b" \t\r\n".contains(byte);
@@ -147,10 +119,21 @@ fn read_file(
     String::from_utf8(bytes).map_err(|_| "is no text in PEM".to_owned())
 }
 
-fn check_mode(key: &File) -> Result<(), String> {
-    let meta = key.metadata();
-    let mode = meta.map_err(|error| format!("cannot be read: {error}"))?;
-    let mode = mode.permissions().mode();
+fn metadata(file: &File) -> Result<Metadata, String> {
+    file.metadata()
+        .map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn check_kind(file: &File) -> Result<(), String> {
+    match metadata(file)?.is_file() {
+        true => Ok(()),
+        false => Err("is no file".to_owned()),
+    }
+}
+
+fn check_key(file: &File) -> Result<(), String> {
+    check_kind(file)?;
+    let mode = metadata(file)?.permissions().mode();
     if mode & MODE_REFUSED == 0 {
         return Ok(());
     }

@@ -1,11 +1,12 @@
-//! The role `config`: reads the configuration file again for a `serve` that can reach no file.
+//! Roles that read files again for a `serve` that can reach none: `config` the configuration file,
+//! and [`super::certificate`].
 //!
-//! It keeps the user that started the program, so that the file may be that user's alone, and has
-//! the rules of a relay: one folder to read, here that of the file, and one socket. It understands
-//! neither the file nor the question, must never read another file, and never writes.
+//! Such a role keeps the user that started the program, so that the files may be that user's alone,
+//! and has the rules of a relay: folders to read, here those of the files, and one socket. It
+//! understands neither the files nor the question, must never read another file, and never writes.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::Read as _,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -17,8 +18,10 @@ use hotcell_sandbox::{
     privilege::{self, Role},
 };
 use nix::libc::O_NONBLOCK;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{RoleResult, StartError, given::Given, launch, say, socket};
+use crate::channel::AsyncChannel;
 
 /// Longest configuration file, in bytes: four times that of `hotcell config`, and even with each
 /// byte escaped one message.
@@ -43,21 +46,44 @@ pub fn start_config(
 }
 
 pub(super) fn run(given: &Given) -> RoleResult {
+    read_when_asked(
+        given,
+        "config",
+        |_| Vec::new(),
+        |name: &PathBuf| read_config(name),
+    )
+}
+
+/// A role that reads: what is the first message to it, from where it may read beside its own
+/// folder, and how.
+pub(super) fn read_when_asked<F: DeserializeOwned, A: Serialize>(
+    given: &Given,
+    role: &'static str,
+    folders: fn(&F) -> Vec<PathBuf>,
+    read: fn(&F) -> A,
+) -> RoleResult {
     if given.activated {
-        return Err("the role `config` is started by `serve`".into());
+        return Err(format!("the role `{role}` is started by `serve`").into());
     }
-    let control = given.control("config")?;
-    let Some(name) = control.receive_start::<PathBuf>()? else {
+    let control = given.control(role)?;
+    let Some(files) = control.receive_start::<F>()? else {
         return Ok(());
     };
     privilege::give_up(None)?;
     given.die_with_parent()?;
     let here = socket::here()?;
-    privilege::confine(Role::Relay, here.as_fd(), &[])?;
+    privilege::confine(Role::Relay, here.as_fd(), &folders(&files))?;
     while control.receive::<u8>()?.is_some() {
-        control.send(&read_config(&name), &[])?;
+        control.send(&read(&files), &[])?;
     }
     Ok(())
+}
+
+/// Has such a role read; nothing when it is gone.
+pub async fn read_again<A: DeserializeOwned>(channel: &AsyncChannel) -> Option<A> {
+    channel.send(&1_u8, &[]).await.ok()?;
+    let (answer, _) = channel.receive::<A>().await.ok()??;
+    Some(answer)
 }
 
 /// Reads a configuration file.
@@ -65,16 +91,28 @@ pub(super) fn run(given: &Given) -> RoleResult {
 /// # Errors
 /// A sentence, when it cannot be read, is no file, too long, or no text.
 pub fn read_config(path: &Path) -> Text {
+    let bytes = read_file(path, CONFIG_BYTES_MAX, |_| Ok(()))?;
+    String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())
+}
+
+/// Reads a file of at most so many bytes that passes `check` when it is open.
+pub(super) fn read_file(
+    path: &Path,
+    most: u64,
+    check: fn(&File) -> Result<(), String>,
+) -> Result<Vec<u8>, String> {
+    let unreadable = |error| format!("cannot be read: {error}");
     let mut options = OpenOptions::new();
     let opened = options.read(true).custom_flags(O_NONBLOCK).open(path); // a fifo must not block
-    let file = opened.map_err(|error| format!("cannot be read: {error}"))?;
+    let file = opened.map_err(unreadable)?;
+    check(&file)?;
     let mut bytes = Vec::new();
-    let read = file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(format!("is longer than {CONFIG_BYTES_MAX} bytes"));
+    let read = file.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(unreadable)?;
+    match bytes.len() as u64 > most {
+        true => Err(format!("is longer than {most} bytes")),
+        false => Ok(bytes),
     }
-    String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())
 }
 
 #[cfg(test)]

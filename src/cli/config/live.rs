@@ -182,7 +182,7 @@ impl Reading {
             Err(cause) => return error!("`{path}` will not be read again: {cause}"),
         };
         while hangup.recv().await.is_some() {
-            let Some(text) = ask(&channel).await else {
+            let Some(text) = roles::read_again::<Text>(&channel).await else {
                 return error!("`{path}` will not be read again: role `config` is gone");
             };
             match text {
@@ -191,12 +191,6 @@ impl Reading {
             }
         }
     }
-}
-
-async fn ask(channel: &AsyncChannel) -> Option<Text> {
-    channel.send(&1_u8, &[]).await.ok()?;
-    let (text, _) = channel.receive::<Text>().await.ok()??;
-    Some(text)
 }
 
 /// Takes over what can be, and tells of all of it.
