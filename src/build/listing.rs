@@ -7,7 +7,7 @@ use hotcell_sandbox::wire::{Ending, Job};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Executor as _, Failure, engine::Engine};
+use super::{Executor as _, Failure, engine::Engine, probe::PROGRESS_MAX};
 use crate::{
     fetch::wire::Member,
     output::Output,
@@ -18,8 +18,6 @@ use crate::{
 const COMMANDS_MAX: usize = 1_000;
 /// Most characters of a sentence that are kept.
 const DOC_CHARS_MAX: usize = 200;
-/// Progress that nobody looks at.
-const PROGRESS_MAX: usize = 1;
 
 /// A main package of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

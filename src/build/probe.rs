@@ -9,7 +9,7 @@ use super::{Failure, engine::Engine};
 use crate::spec::{GoVersion, Target};
 
 /// Progress that nobody looks at.
-const PROGRESS_MAX: usize = 1;
+pub(super) const PROGRESS_MAX: usize = 1;
 
 /// A cell that was made.
 #[derive(Debug)]

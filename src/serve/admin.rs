@@ -102,7 +102,7 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Response, Refusa
     let failed = app.queue.failed().into_iter();
     let trees = tokio::time::timeout(PATIENCE, app.executor.trees()).await;
     let trees = trees.unwrap_or_default().into_iter();
-    let health = health::of(&app).await;
+    let health = health::of(&app);
     let page = AdminPage {
         name: app.hosts.first().cloned().unwrap_or_default(),
         is_well: health.is_well(),

@@ -35,7 +35,7 @@ use crate::{
 const WAITERS_MAX: usize = 512;
 /// Questions of other instances at the same time; each takes two seconds at most.
 const OBSERVERS_MAX: usize = 128;
-/// Event streams at the same time; each costs some 20 KiB.
+/// Event streams at the same time; each costs some 45 KiB.
 const STREAMS_MAX: usize = 6_144;
 /// How long the module proxy may take to say what a name means.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -52,9 +52,9 @@ fn room(lacks: Result<Option<u64>, ArtifactError>) -> Option<String> {
     }
 }
 
-pub(super) async fn of(app: &App) -> Health {
+pub(super) fn of(app: &App) -> Health {
     let mismatches = app.catalogue.mismatches();
-    let disagreements = app.catalogue.disagreements().await;
+    let disagreements = app.catalogue.disagreements();
     let lacks = app.artifacts.lacks_room();
     let (live, log, mut remedy) = match (app.ledger.health(), &mismatches) {
         (_, Err(_)) => (false, "database: cannot be read".to_owned(), None),
@@ -117,7 +117,7 @@ impl Health {
 
 /// `GET /healthz`
 pub(super) async fn show(State(app): State<Arc<App>>) -> Response {
-    let health = of(&app).await;
+    let health = of(&app);
     let mut response = answer::plain(health.text());
     if !health.ok {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

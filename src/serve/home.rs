@@ -193,7 +193,7 @@ pub(super) async fn module(
             }
         },
     };
-    let mut listed = listed(app, asked.as_ref()).await?;
+    let mut listed = listed(app, asked.as_ref())?;
     if let (Some(asked), Some(Ok(commands))) = (&asked, &listed)
         && let [only] = &commands[..]
     {
@@ -203,7 +203,7 @@ pub(super) async fn module(
     let mut shown = asked.clone();
     if let (None, Some(newest)) = (&shown, versions.versions.first()) {
         shown = ModuleVersion::parse(module.as_str(), newest).ok();
-        listed = self::listed(app, shown.as_ref()).await?;
+        listed = self::listed(app, shown.as_ref())?;
     }
     let now_ms = app.clock.now_ms();
     let built = app.catalogue.recent(Some(&module), RECENT);
@@ -220,7 +220,7 @@ pub(super) async fn module(
     Ok(answer::page(&page))
 }
 
-async fn listed(app: &App, module: Option<&ModuleVersion>) -> Result<Option<Listed>, Refusal> {
+fn listed(app: &App, module: Option<&ModuleVersion>) -> Result<Option<Listed>, Refusal> {
     let Some(module) = module else {
         return Ok(None);
     };

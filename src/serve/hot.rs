@@ -131,10 +131,8 @@ fn pieces(opened: Opened) -> ReceiverStream<io::Result<Bytes>> {
             let mut piece = Vec::with_capacity(PIECE);
             let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await;
             let is_last = matches!(read, Ok(0) | Err(_));
-            if matches!(read, Ok(0)) || to.send(read.map(|_| piece.into())).await.is_err() {
-                return;
-            }
-            if is_last {
+            let is_empty = matches!(read, Ok(0));
+            if is_empty || to.send(read.map(|_| piece.into())).await.is_err() || is_last {
                 return;
             }
         }

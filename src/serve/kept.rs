@@ -169,8 +169,7 @@ impl Catalogue {
     }
 
     /// How often a verifier had other bits.
-    pub async fn disagreements(&self) -> Result<u64, CatalogueError> {
-        self.read(|db| Ok(db.query_row("SELECT count(*) FROM disagreement", [], |row| row.get(0))?))
-            .await
+    pub fn disagreements(&self) -> Result<u64, CatalogueError> {
+        self.look(|db| Ok(db.query_row("SELECT count(*) FROM disagreement", [], |row| row.get(0))?))
     }
 }

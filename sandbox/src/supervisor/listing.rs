@@ -4,10 +4,6 @@
 //! requires the one in question lies in the cell's home, and nothing else does. Nothing is
 //! compiled, and no code of the module runs.
 
-/// First line of Go that is used for this: its main modules know which go.mod files matter
-/// (<https://go.dev/ref/mod#graph-pruning>), so that the rest is not asked for.
-pub(super) const SINCE: u32 = 21;
-
 /// One line for each command: module, import path, first sentence of its documentation. The last
 /// field says that nothing else was written into the line. What belongs to no module is the pattern
 /// itself, where the module cannot be read at all.

@@ -13,7 +13,7 @@ use nix::{
     sys::stat::{SFlag, fstat},
 };
 
-use super::{Settings, job, legacy, listing};
+use super::{Settings, job, legacy};
 use crate::{
     cell::PROGRAM_BYTES_MAX,
     policy::{PlaceKind, Policy},
@@ -98,7 +98,7 @@ pub(super) fn check(request: CellRequest, settings: &Settings) -> Result<Order, 
         }
         Job::Std => {}
         Job::Command => legacy::check(&request, go_minor)?,
-        Job::List { .. } if go_minor < listing::SINCE || request.frozen => {
+        Job::List { .. } if go_minor < legacy::STATIC_SINCE || request.frozen => {
             return Err("commands are listed with newer Go, and nothing frozen".to_owned());
         }
         Job::List {

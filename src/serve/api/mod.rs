@@ -62,7 +62,7 @@ async fn toolchains() -> Response {
 
 /// `GET /api/v1/health`: as `/healthz`, and with its status.
 async fn healthy(State(app): State<Arc<App>>) -> Response {
-    let health = health::of(&app).await;
+    let health = health::of(&app);
     let status = match health.is_well() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,

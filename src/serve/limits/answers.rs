@@ -76,19 +76,16 @@ impl From<OverBudget> for Refusal {
 
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
+        let busy = |code: &str| {
+            let mut busy = Self::busy(&error.to_string());
+            busy.code = code.to_owned();
+            busy
+        };
         match error {
             QueueError::Full(_) => Self::busy("the queue is full"),
             QueueError::Stopping => Self::busy("the service is restarting"),
-            QueueError::Fenced(why) => {
-                let mut fenced = Self::busy(&format!("the log takes no entries: {why}"));
-                fenced.code = "log_fenced".to_owned();
-                fenced
-            }
-            QueueError::NoRoom => {
-                let mut no_room = Self::busy(&error.to_string());
-                no_room.code = "no_room".to_owned();
-                no_room
-            }
+            QueueError::Fenced(_) => busy("log_fenced"),
+            QueueError::NoRoom => busy("no_room"),
             QueueError::Limited(limited) => limited.into(),
             QueueError::Barred(barred) => barred.into(),
             QueueError::OverBudget(over) => over.into(),

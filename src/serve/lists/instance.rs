@@ -38,7 +38,7 @@ struct InstancePage {
 /// `GET /-/instance`
 pub(in crate::serve) async fn show(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let mismatches = app.catalogue.mismatches();
-    let disagreements = app.catalogue.disagreements().await;
+    let disagreements = app.catalogue.disagreements();
     let (oldest_go, newest_go) = {
         let rules = &app.told.borrow().rules;
         (
