@@ -26,6 +26,7 @@ mod host;
 mod job;
 mod legacy;
 mod listing;
+mod priority;
 mod readback;
 mod relay;
 mod request;

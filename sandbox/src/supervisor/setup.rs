@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::{
     cell::{Cell, Phase, micros},
     host::Host,
+    priority,
     readback::{self, Seen},
     relay::{self, Gifts},
     start::{self, deadline},
@@ -21,9 +22,6 @@ use crate::{
     sys::process,
     wire::{Job, NotInForce, Reply},
 };
-
-/// Least processor time beside others: a build must not make the service slow.
-const NICE: i32 = 19;
 
 /// The step that failed, and why.
 type Failed = (String, String);
@@ -146,10 +144,9 @@ impl Cell {
         self.look_at("last readback", host, |seen| {
             readback::locked(seen, &told, number)
         })?;
-        // Not before: on a busy machine the rest of the set-up would wait as long as a build does,
-        // and so it would beside the start of the relay.
-        process::set_nice(self.pid, NICE)
-            .map_err(|e| ("limits".to_owned(), format!("setpriority: {e}")))?;
+        let lowered = priority::lower(self.pid);
+        let lowered = lowered.map_err(|e| ("limits".to_owned(), format!("setpriority: {e}")))?;
+        self.report.not_in_force.extend(lowered);
         self.go_on("exec")?;
         let now = Instant::now();
         self.lap("total", self.asked);
