@@ -1,8 +1,8 @@
 //! The service over HTTP, in one run: downloads and pages against nginx with the same bytes, pages
 //! while two builds run, streams that wait, and pages with few and with many results in the store.
 //!
-//! Called by `integration/bench http [RESULTS]`; needs wrk and nginx. Prints figures and ratios,
-//! each the median of some rounds that take turns; asserts nothing.
+//! Called by `integration/bench http [RESULTS [PART]]`; needs wrk and nginx. Prints figures and
+//! ratios, each the median of some rounds that take turns; asserts nothing.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 #![expect(
     clippy::disallowed_methods,
@@ -26,6 +26,8 @@ use load::{Load, Measured, Nginx, ask};
 
 /// Results of the large store when no number is given.
 const RESULTS: u64 = 1_000_000;
+/// What can be measured alone.
+const PARTS: [&str; 4] = ["nginx", "builds", "results", "streams"];
 /// Results of the small one.
 const FEW: u64 = 1_000;
 /// Of each measurement; the median counts.
@@ -52,10 +54,18 @@ pub(crate) type Anything = Box<dyn std::error::Error>;
 fn main() -> Result<(), Anything> {
     let results = std::env::args().nth(1).map(|text| text.parse());
     let results: u64 = results.transpose()?.unwrap_or(RESULTS);
+    let part = std::env::args().nth(2);
+    if let Some(unknown) = part.as_deref().filter(|part| !PARTS.contains(part)) {
+        return Err(format!("there is no part `{unknown}` but {}", PARTS.join(", ")).into());
+    }
+    let is_asked = |one| part.as_deref().is_none_or(|part| part == one);
     let folder = paths::scratch("bench-http");
     let (home, nginx) = (folder.path().join("place"), folder.path().join("nginx"));
     fs::create_dir_all(&home)?;
     let place = Place::new(&home, fake::shared());
+    if part.as_deref() == Some("streams") {
+        return streams::wait(&place);
+    }
     let service = place.serve(&["--max-builds", "2"]);
     service.builds("ex.example/hello");
     drop(service);
@@ -63,13 +73,27 @@ fn main() -> Result<(), Anything> {
     add_results(&place, 0..FEW)?;
 
     let service = place.serve(&["--max-builds", "2"]);
-    against_nginx(&service, &nginx, &sum)?;
-    while_building(&service)?;
+    if is_asked("nginx") {
+        against_nginx(&service, &nginx, &sum)?;
+    }
+    if is_asked("builds") {
+        while_building(&service)?;
+    }
     drop(service);
+    if is_asked("results") {
+        few_and_many(&place, folder.path(), results)?;
+    }
+    if is_asked("streams") {
+        streams::wait(&place)?;
+    }
+    Ok(())
+}
 
-    let few = latencies(&place, folder.path(), FEW)?;
-    add_results(&place, FEW..results)?;
-    let many = latencies(&place, folder.path(), results)?;
+/// Times of pages with few and with many results.
+fn few_and_many(place: &Place, folder: &Path, results: u64) -> Result<(), Anything> {
+    let few = latencies(place, folder, FEW)?;
+    add_results(place, FEW..results)?;
+    let many = latencies(place, folder, results)?;
     for ((page, few), (_, many)) in few.iter().zip(&many) {
         say(
             &format!("p99 of {page}: with {FEW} and with {results} results"),
@@ -77,7 +101,7 @@ fn main() -> Result<(), Anything> {
         );
         say("  ratio", &format!("{:.2}", many / few));
     }
-    streams::wait(&place)
+    Ok(())
 }
 
 pub(crate) fn say(what: &str, value: &str) {
