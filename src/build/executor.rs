@@ -1,6 +1,6 @@
 //! The engine behind the queue's seam: names are resolved by the fetcher, builds by the engine.
 
-use std::fs::File;
+use std::{fs::File, net::IpAddr};
 
 use hotcell_sandbox::wire::Tree;
 use tokio::sync::mpsc;
@@ -84,6 +84,16 @@ impl Executor for Engine {
 
     fn commands(&self, module: ModuleVersion) -> BoxFuture<'_, Result<Vec<Command>, Failure>> {
         Box::pin(async move { self.list(&module).await })
+    }
+
+    fn host_name(&self, address: IpAddr) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        Box::pin(async move {
+            let asked = self.fetch().ask_once(Ask::HostName { address }).await;
+            match asked.map_err(ending::of_trouble)? {
+                Answer::HostName { name } => Ok(name),
+                other => Err(unexpected(&other)),
+            }
+        })
     }
 
     fn alarms(&self) -> Vec<String> {

@@ -23,7 +23,7 @@ pub use self::listing::Command;
 pub use self::probe::Probed;
 pub use self::program::{ProgramRequest, ProgramRun};
 
-use std::{fs::File, future::Future, pin::Pin, time::Duration};
+use std::{fs::File, future::Future, net::IpAddr, pin::Pin, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -51,6 +51,9 @@ pub trait Executor: Send + Sync + 'static {
     /// The main packages of a module, by directory. Takes a cell, as a build does; dropping the
     /// future ends it.
     fn commands(&self, module: ModuleVersion) -> BoxFuture<'_, Result<Vec<Command>, Failure>>;
+
+    /// What an address is called, if anything, as its owner says.
+    fn host_name(&self, address: IpAddr) -> BoxFuture<'_, Result<Option<String>, Failure>>;
 
     /// What a person must look at, a sentence each: things that were found to be changed and were
     /// put away. Empty when all is well.

@@ -33,7 +33,8 @@ pub(super) struct RuleArgs {
     #[arg(long, value_name = "VERSION", value_parser = release)]
     go_max: Option<GoVersion>,
     /// A client that may read what exists and begin nothing: `agent:PART` of its User-Agent, in any
-    /// case, or `network:CIDR`. The operator on this machine is none; may be given again
+    /// case, `network:CIDR`, or `host:DOMAIN`, below which the name of its address is (asked of
+    /// this machine's resolver). The operator on this machine is none; may be given again
     #[arg(long, value_name = "RULE")]
     bad_client: Vec<BadClient>,
     /// What one client may ask for, as CLASS=BURST/SECONDS: so many at once, then one each so many

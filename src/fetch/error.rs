@@ -82,6 +82,9 @@ pub(super) enum FetchError {
     /// Too large a go.mod.
     #[error(transparent)]
     GoMod(#[from] TooMuch),
+    /// The resolver of this host.
+    #[error("the resolver of this host does not answer")]
+    Resolver(#[source] io::Error),
     /// A witness of the log, or a verifier.
     #[error(transparent)]
     Witness(#[from] super::peers::PeerError),
@@ -120,8 +123,10 @@ impl FetchError {
 
     fn kind(&self) -> TroubleKind {
         match self {
-            // A witness has no other in its place: no advice about proxies.
-            Self::NotFound(_) | Self::Spec(_) | Self::Witness(_) => TroubleKind::NotFound,
+            // A witness has no other in its place: no advice about proxies. Nor has the resolver.
+            Self::NotFound(_) | Self::Spec(_) | Self::Witness(_) | Self::Resolver(_) => {
+                TroubleKind::NotFound
+            }
             Self::Proxy(error) => kind_of_proxy(error),
             Self::Sumdb(error) => match &**error {
                 SumdbError::Missing { .. } => TroubleKind::NotFound,

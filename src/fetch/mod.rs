@@ -15,6 +15,7 @@ mod modules;
 mod peers;
 mod probe;
 mod resolve;
+mod reverse;
 mod role;
 mod rounds;
 mod sdk;

@@ -21,6 +21,7 @@ use super::{
     modules::Modules,
     peers::PeerError,
     resolve,
+    reverse::Reverse,
     sdk::Sdks,
     session::Session,
     verifier::Verifiers,
@@ -134,6 +135,7 @@ pub(super) struct Role {
     releases: tokio::sync::Mutex<Option<(Instant, Vec<GoVersion>)>>,
     witnesses: Witnesses,
     verifiers: Verifiers,
+    reverse: Reverse,
 }
 
 impl Role {
@@ -168,6 +170,7 @@ impl Role {
             releases,
             witnesses,
             verifiers,
+            reverse: Reverse::default(),
         }))
     }
 
@@ -322,6 +325,7 @@ impl Role {
                 self.sdks.adopted(GoVersion::parse(&go)?).await?;
                 Answer::Done
             }
+            Ask::HostName { address } => self.reverse.ask(address).await?,
             Ask::Probe => self.probe().await?,
             Ask::Witness { witness, question } => self.witnesses.ask(witness, question).await?,
             Ask::Verifier { verifier, key } => {

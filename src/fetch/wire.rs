@@ -4,6 +4,8 @@
 //! A relay's socket is a *session*: it belongs to one plan, and `fetch` itself keeps the closure of
 //! that plan, so that a relay under an attacker's control reaches nothing outside it either.
 
+use std::net::IpAddr;
+
 use hotcell_sandbox::wire::Check;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +90,11 @@ pub enum Ask {
         verifier: usize,
         /// `lookup/` and a build key, or the path of a tile.
         path: String,
+    },
+    /// What an address is called. Answered by [`Answer::HostName`].
+    HostName {
+        /// Of a visitor.
+        address: IpAddr,
     },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
@@ -234,6 +241,11 @@ pub enum Answer {
         status: u16,
         /// At most [`crate::fetch::verifier::LOG_BYTES_MAX`] bytes before base64.
         base64: String,
+    },
+    /// What an address is called.
+    HostName {
+        /// In lower case; letters, digits, `-`, `_` and `.` only.
+        name: Option<String>,
     },
     /// Size of the module cache in bytes.
     Usage {

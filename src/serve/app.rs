@@ -19,6 +19,7 @@ use super::{
         Class, Rates,
         blocks::{Cidr, Visitor},
         names::Names,
+        reverse::HostNames,
     },
     metrics::Metrics,
     queue::Queue,
@@ -35,7 +36,7 @@ use crate::{
 const WAITERS_MAX: usize = 512;
 /// Questions of other instances at the same time; each takes two seconds at most.
 const OBSERVERS_MAX: usize = 128;
-/// Event streams at the same time; each costs some 45 KiB.
+/// Event streams at the same time; each costs some 22 KiB.
 const STREAMS_MAX: usize = 6_144;
 /// How long the module proxy may take to say what a name means.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,6 +79,8 @@ pub(super) struct App {
     pub(super) access_log: bool,
     /// What one client may ask for.
     pub(super) rates: Arc<Rates>,
+    /// What visitors' addresses are called, when a rule asks for it.
+    pub(super) host_names: HostNames,
     /// What was asked of the module proxy just now.
     pub(super) names: AllNames,
     /// Binaries that are downloaded just now.

@@ -263,7 +263,7 @@ pub async fn answer_early(
         tls,
         metrics: Arc::new(Metrics::default()), // the service counts from its start
     };
-    listen::accept(listener, door, stop).await;
+    listen::accept(listener, door, Arc::default(), stop).await;
 }
 
 /// `POST /witness/add-checkpoint`

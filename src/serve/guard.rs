@@ -58,10 +58,16 @@ pub(super) async fn stand(
     // Every connection has a peer; without one nobody is taken for the operator.
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
-    let visitor = {
-        let told = app.told.borrow();
-        Visitor::of(peer, request.headers(), &app.trusted_proxies, &told.rules)
+    let (mut visitor, address, has_hosts) = {
+        let rules = &app.told.borrow().rules;
+        let seen = Visitor::of(peer, request.headers(), &app.trusted_proxies, rules);
+        (seen.0, seen.1, rules.has_hosts())
     };
+    if has_hosts && !visitor.is_operator && !visitor.is_barred {
+        let name = app.host_names.get(address.to_canonical()).await;
+        let is_bad = |name: Arc<str>| app.told.borrow().rules.bars_name(&name);
+        visitor.is_barred = name.is_some_and(is_bad);
+    }
     request.extensions_mut().insert(visitor);
     let seen = app.access_log.then(|| Seen::of(&request, visitor, &app));
     let accept = match answer::Accept::of(request.headers()) {

@@ -16,11 +16,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Extension, Router, middleware};
+use axum::{Router, http::Method};
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
@@ -29,11 +29,13 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, Sleep},
 };
+use tower::Service as _;
 use tracing::{debug, warn};
 
 use super::{
-    limits::blocks::Peer,
+    limits::blocks::{Cidr, Peer},
     metrics::Metrics,
+    places::Places,
     streams::{self, LOOK, STREAMS_MAX, Streams, Verdict},
     tls::Tls,
 };
@@ -79,9 +81,16 @@ pub(super) struct Door {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Accepts until `stop` becomes true, then lets what runs finish for a moment.
-pub(super) async fn accept(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
+/// Accepts until `stop` becomes true, then lets what runs finish for a moment. `trusted` stand for
+/// many clients.
+pub(super) async fn accept(
+    listener: TcpListener,
+    door: Door,
+    trusted: Arc<[Cidr]>,
+    mut stop: watch::Receiver<bool>,
+) {
     let most = connections_max();
+    let clients = Places::new(most, trusted);
     let places = Arc::new(Semaphore::new(most as usize));
     loop {
         let accepted = async {
@@ -102,10 +111,16 @@ pub(super) async fn accept(listener: TcpListener, door: Door, mut stop: watch::R
             }
         };
         door.metrics.connections.fetch_add(1, Relaxed);
+        let own = clients.enter(peer.ip());
+        let is_welcome = door.tls.is_none() || clients.may_begin_tls(peer.ip());
+        let (Some(own), true) = (own, is_welcome) else {
+            door.metrics.crowded.fetch_add(1, Relaxed);
+            continue; // the connection is closed: to answer costs more than to be asked
+        };
         let (door, stop) = (door.clone(), stop.clone());
         tokio::spawn(async move {
             door.serve(stream, peer, stop).await;
-            drop(place);
+            drop((own, place));
         });
     }
     drop(listener);
@@ -163,15 +178,20 @@ impl Door {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut router = self.router.layer(Extension(Peer(peer.ip())));
-        let builder = if let Some(streams) = &streams {
-            let counting = middleware::from_fn_with_state(Arc::clone(streams), streams::count);
-            router = router.layer(counting);
-            http2()
-        } else {
-            http1()
-        };
-        let service = TowerToHyperService::new(router);
+        let builder = if streams.is_some() { http2() } else { http1() };
+        // Not as layers of the router: each connection would have all its routes once more.
+        let (router, counted) = (self.router, streams.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            let is_head = request.method() == Method::HEAD;
+            let (answering, streams) = (router.clone().call(request), counted.clone());
+            async move {
+                let Some(streams) = streams else {
+                    return answering.await;
+                };
+                Ok(streams::count(streams, is_head, answering).await)
+            }
+        });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let flooded = async {

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub downloads: AtomicU64,
     /// Modules whose commands were listed in a cell.
     pub listings: AtomicU64,
+    /// Visitors whose address might have had a name that a rule is against, and it was not known.
+    pub names_unknown: AtomicU64,
     /// Event streams opened.
     pub streams: AtomicU64,
     /// Requests refused because too many were waiting.
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub over_budget: AtomicU64,
     /// Connections accepted.
     pub connections: AtomicU64,
+    /// Connections closed because their client held or began too many.
+    pub crowded: AtomicU64,
     /// Connections closed because the other side was too slow.
     pub stalled: AtomicU64,
     /// Connections that ended in the handshake of TLS.
@@ -204,7 +208,7 @@ impl Metrics {
         }
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 14] {
+    fn counters(&self) -> [(&'static str, &'static str, &AtomicU64); 16] {
         [
             (
                 "mismatches_total",
@@ -229,6 +233,11 @@ impl Metrics {
                 "Modules whose commands were listed.",
                 &self.listings,
             ),
+            (
+                "names_unknown_total",
+                "Visitors whose address had no name in time while a rule asked for it.",
+                &self.names_unknown,
+            ),
             ("streams_total", "Event streams opened.", &self.streams),
             (
                 "busy_total",
@@ -244,6 +253,11 @@ impl Metrics {
                 "connections_total",
                 "Connections accepted.",
                 &self.connections,
+            ),
+            (
+                "crowded_total",
+                "Connections closed at once because their client had too many.",
+                &self.crowded,
             ),
             (
                 "stalled_total",

@@ -24,7 +24,7 @@ use self::{
     commands::Listings,
     cosign::Cosigning,
     ledger::Ledger,
-    limits::{Rates, blocks::Cidr, budget::Budget, rules::Rules},
+    limits::{Rates, blocks::Cidr, budget::Budget, reverse::HostNames, rules::Rules},
     listen::Door,
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
@@ -64,6 +64,7 @@ pub mod metrics;
 mod own;
 mod pace;
 mod pages;
+mod places;
 mod proofs;
 pub mod queue;
 mod router;
@@ -197,17 +198,23 @@ impl Service {
             tls: app.tls.clone(),
             ..door(router::public(Arc::clone(&app)))
         };
-        let public = listen::accept(listeners.public, public, stopped.clone());
+        let trusted: Arc<[Cidr]> = app.trusted_proxies.as_slice().into();
+        let public = listen::accept(
+            listeners.public,
+            public,
+            Arc::clone(&trusted),
+            stopped.clone(),
+        );
         let admin = async {
             if let Some(listener) = listeners.admin {
                 let admin = door(router::admin(Arc::clone(&app)));
-                listen::accept(listener, admin, stopped.clone()).await;
+                listen::accept(listener, admin, Arc::clone(&trusted), stopped.clone()).await;
             }
         };
         let redirect = async {
             if let Some((listener, to)) = listeners.redirect {
                 let redirect = door(router::redirect(to));
-                listen::accept(listener, redirect, stopped.clone()).await;
+                listen::accept(listener, redirect, Arc::clone(&trusted), stopped.clone()).await;
             }
         };
         let sweep = sweep(app.queue.clone(), stopped.clone());
@@ -237,6 +244,8 @@ async fn open(
     let (time, told) = (Arc::clone(&clock), config.told.clone());
     let rates = Arc::new(Rates::new(time, Arc::clone(&metrics), told));
     let names = AllNames::new(&clock);
+    let seams = (Arc::clone(&executor), Arc::clone(&clock));
+    let host_names = HostNames::new(seams.0, seams.1, Arc::clone(&metrics));
     let listings = Listings::new(&clock);
     let verifiers = config.quorum.board();
     let queue = Queue::open(Parts {
@@ -272,6 +281,7 @@ async fn open(
         observed: Observed::default(),
         builds_max: config.builds_max,
         policy_sha256: config.policy_sha256,
+        host_names,
         names,
         listings,
         hot: Arc::default(),

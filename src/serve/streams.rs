@@ -5,6 +5,7 @@
 //! pings. So it is counted what is open, what waits to be taken, and what was given up.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,9 +17,6 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
-    http::Method,
-    middleware::Next,
     response::Response,
 };
 use hyper::body::{Frame, SizeHint};
@@ -128,18 +126,18 @@ impl Streams {
 
 /// Counts a request until its answer has ended or was given up.
 pub(super) async fn count(
-    State(streams): State<Arc<Streams>>,
-    request: Request,
-    next: Next,
+    streams: Arc<Streams>,
+    is_head: bool,
+    answering: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     streams.counts().open += 1;
-    let is_head = request.method() == Method::HEAD;
     let mut place = Place {
         streams,
         is_handed: false,
         is_over: false,
     };
-    next.run(request).await.map(|body| {
+    let Ok(response) = answering.await;
+    response.map(|body| {
         place.is_over = is_head || body.is_end_stream();
         Body::new(Counted { body, place })
     })

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::Write as _,
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -120,6 +121,8 @@ pub(crate) struct FakeExecutor {
     pub(crate) resolved: AtomicU64,
     /// Modules whose commands were listed.
     pub(crate) listed: Mutex<Vec<String>>,
+    /// Addresses whose names were looked up.
+    pub(crate) named: Mutex<Vec<IpAddr>>,
     /// Builds end when this is true.
     pub(crate) go: watch::Sender<bool>,
 }
@@ -131,6 +134,7 @@ impl Default for FakeExecutor {
             started: Mutex::default(),
             resolved: AtomicU64::new(0),
             listed: Mutex::default(),
+            named: Mutex::default(),
             go: watch::Sender::new(true),
         }
     }
@@ -281,6 +285,22 @@ impl Executor for FakeExecutor {
                 "example.org/ill" => return Err(failure(FailureClass::CannotBuild, "bad_module")),
                 _ => vec![command("", "M <b>does</b> it."), command("cmd/tool", "")],
             })
+        })
+    }
+
+    fn host_name(&self, address: IpAddr) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        Box::pin(async move {
+            self.named.lock().unwrap().push(address);
+            match address {
+                IpAddr::V4(v4) => match v4.octets() {
+                    [_, _, _, 13] => Ok(Some("bot-13.crawler.example".to_owned())),
+                    [_, _, _, 14] => Ok(Some("notcrawler.example".to_owned())),
+                    [_, _, _, 15] => Err(failure(FailureClass::Proxy, "resolver")),
+                    [_, _, _, 16] => std::future::pending().await,
+                    _ => Ok(None),
+                },
+                IpAddr::V6(_) => Ok(Some("crawler.example".to_owned())),
+            }
         })
     }
 

@@ -12,6 +12,7 @@ mod browser;
 mod commands;
 mod config;
 mod contract;
+mod crowd;
 mod doctor;
 mod execute;
 mod fakes;

@@ -72,14 +72,14 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The visitor behind a connection. What a trusted proxy forwards is never the operator's, and
+    /// The visitor behind a connection, and their address. What a trusted proxy forwards is never the operator's, and
     /// without an address in it that can be read the proxy itself is the client.
     pub(in crate::serve) fn of(
         peer: IpAddr,
         headers: &HeaderMap,
         trusted: &[Cidr],
         rules: &Rules,
-    ) -> Self {
+    ) -> (Self, IpAddr) {
         let agent = headers
             .get(USER_AGENT)
             .map_or(&b""[..], HeaderValue::as_bytes);
@@ -88,18 +88,20 @@ impl Visitor {
         if !is_trusted(peer) {
             let is_local = peer.to_canonical().is_loopback();
             let is_operator = is_local && !comes_through_a_proxy(headers);
-            return Self {
+            let visitor = Self {
                 client: Client::of(peer),
                 is_operator,
                 is_barred: !is_operator && rules.bars(peer, &agent),
             };
+            return (visitor, peer);
         }
         let address = forwarded_for(headers, is_trusted).unwrap_or(peer);
-        Self {
+        let visitor = Self {
             client: Client::of(address),
             is_operator: false,
             is_barred: rules.bars(address, &agent),
-        }
+        };
+        (visitor, address)
     }
 }
 
@@ -148,7 +150,7 @@ pub struct Cidr {
 pub struct NotCidr;
 
 impl Cidr {
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    pub(in crate::serve) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4()
             && block(address, self.bits.min(32), self.bits) == self.first
@@ -203,7 +205,7 @@ mod tests {
             );
         }
         let trusted: Vec<Cidr> = trusted.iter().map(|text| text.parse().unwrap()).collect();
-        let visitor = Visitor::of(ip(peer), &headers, &trusted, &Rules::default());
+        let (visitor, _) = Visitor::of(ip(peer), &headers, &trusted, &Rules::default());
         (visitor.client.to_string(), visitor.is_operator)
     }
 

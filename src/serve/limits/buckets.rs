@@ -12,16 +12,16 @@ const SWEEP_MS: u64 = 1_000;
 
 /// How much of something one may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
+pub(in crate::serve) struct Rate {
     /// At once, after a pause.
-    pub(super) burst: u64,
+    pub(in crate::serve) burst: u64,
     /// Then one each so many milliseconds.
-    pub(super) period_ms: u64,
+    pub(in crate::serve) period_ms: u64,
 }
 
 impl Rate {
     /// So many times as much.
-    pub(super) fn times(self, factor: u64) -> Self {
+    pub(in crate::serve) fn times(self, factor: u64) -> Self {
         let (burst, period_ms) = (self.burst * factor, (self.period_ms / factor).max(1));
         Self { burst, period_ms }
     }
@@ -45,14 +45,14 @@ impl Rate {
 
 /// Buckets that are not full.
 #[derive(Debug)]
-pub(super) struct Buckets<K> {
+pub(in crate::serve) struct Buckets<K> {
     full_ms: HashMap<K, u64>,
     max: usize,
     swept_ms: u64,
 }
 
 impl<K: Copy + Eq + Hash> Buckets<K> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::serve) fn new(max: usize) -> Self {
         Self {
             full_ms: HashMap::new(),
             max,
@@ -62,7 +62,7 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
 
     /// Takes one from each of some buckets, or none from any; then says from which there was none
     /// and for how long. `shared` stands in for a bucket for which there is no room.
-    pub(super) fn take<T: Copy>(
+    pub(in crate::serve) fn take<T: Copy>(
         &mut self,
         from: &[(K, Rate, T)],
         shared: impl Fn(T) -> (K, Rate),

@@ -32,11 +32,12 @@ use crate::{
 
 mod answers;
 pub mod blocks;
-mod buckets;
+pub(super) mod buckets;
 pub mod budget;
 pub(super) mod names;
 pub mod patterns;
 mod refused;
+pub(super) mod reverse;
 pub mod rules;
 pub mod withdrawn;
 

@@ -17,6 +17,8 @@ use crate::spec::{BuildKey, GoVersion, PackageQuery};
 
 /// Longest part of a User-Agent in a rule, in bytes.
 const AGENT_LEN_MAX: usize = 200;
+/// Longest name of a host in a rule, in bytes (RFC 1035, 2.3.4).
+const HOST_LEN_MAX: usize = 253;
 /// Most at once, and longest pause between two, in a rate.
 const BURST_MAX: u64 = 1_000_000;
 const PERIOD_S_MAX: u64 = 86_400;
@@ -92,6 +94,24 @@ impl Rules {
         self.bad_clients.iter().any(|rule| match rule {
             BadClient::Network(network) => network.contains(address),
             BadClient::Agent(part) => agent.contains(part),
+            BadClient::Host(_) => false, // see `bars_name`
+        })
+    }
+
+    /// Whether it matters what addresses are called.
+    pub(in crate::serve) fn has_hosts(&self) -> bool {
+        self.bad_clients
+            .iter()
+            .any(|rule| matches!(rule, BadClient::Host(_)))
+    }
+
+    /// Whether a client whose address is called so may begin nothing. Names are in lower case.
+    pub(in crate::serve) fn bars_name(&self, name: &str) -> bool {
+        self.bad_clients.iter().any(|rule| match rule {
+            BadClient::Host(domain) => name
+                .strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            BadClient::Network(_) | BadClient::Agent(_) => false,
         })
     }
 }
@@ -103,6 +123,8 @@ pub enum BadClient {
     Agent(String),
     /// Those of a network.
     Network(Cidr),
+    /// Those whose address is called so, or is called something below that; in lower case.
+    Host(String),
 }
 
 impl fmt::Display for BadClient {
@@ -110,6 +132,7 @@ impl fmt::Display for BadClient {
         match self {
             Self::Agent(part) => write!(f, "agent:{part}"),
             Self::Network(network) => write!(f, "network:{network}"),
+            Self::Host(domain) => write!(f, "host:{domain}"),
         }
     }
 }
@@ -117,12 +140,9 @@ impl fmt::Display for BadClient {
 /// The text is no rule about clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotBadClient {
-    /// Neither kind, or an empty or unprintable text.
-    #[error("write agent:PART-OF-USER-AGENT or network:ADDRESS/BITS")]
+    /// None of these, or an empty or unprintable text.
+    #[error("write agent:PART-OF-USER-AGENT, network:ADDRESS/BITS or host:DOMAIN")]
     Form,
-    /// Names of addresses are not looked up: the role that serves reaches no resolver.
-    #[error("names of addresses are not looked up; write the network as network:ADDRESS/BITS")]
-    Host,
 }
 
 impl FromStr for BadClient {
@@ -142,7 +162,17 @@ impl FromStr for BadClient {
                     .then_some(Self::Agent(part))
                     .ok_or(NotBadClient::Form)
             }
-            ("host", _) => Err(NotBadClient::Host),
+            ("host", domain) => {
+                let domain = domain.to_ascii_lowercase();
+                let is_label = |label: &str| {
+                    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+                    (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+                };
+                let is_domain = domain.len() <= HOST_LEN_MAX && domain.split('.').all(is_label);
+                is_domain
+                    .then_some(Self::Host(domain))
+                    .ok_or(NotBadClient::Form)
+            }
             _ => Err(NotBadClient::Form),
         }
     }
