@@ -351,16 +351,16 @@ impl Catalogue {
 
 /// Writes down the packages of a database that was made before they were kept.
 fn fill_packages(db: &Connection) -> rusqlite::Result<()> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM result) AND NOT EXISTS (SELECT 1 FROM package_word)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM result) AND NOT EXISTS (SELECT 1 FROM package_line)";
     if !db.query_row(sql, [], |row| row.get::<_, bool>(0))? {
         return Ok(());
     }
     let tx = db.unchecked_transaction()?;
-    let mut query = tx.prepare("SELECT key, id FROM result ORDER BY id")?;
+    let mut query = tx.prepare("SELECT key, sum, size, built_ms FROM result ORDER BY id")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        if let Ok(key) = BuildKey::parse(&row.get::<_, String>(0)?) {
-            add_package(&tx, &key, row.get(1)?)?;
+        if let Some(line) = recent_row(row)? {
+            add_package(&tx, &line)?;
         }
     }
     drop(rows);

@@ -85,7 +85,13 @@ impl NewResult {
             ],
         )?;
         if tx.changes() > 0 {
-            add_package(tx, &self.key, tx.last_insert_rowid())?;
+            let line = Recent {
+                key: self.key.clone(),
+                sum,
+                size: self.built.size,
+                built_ms: self.built_ms,
+            };
+            add_package(tx, &line)?;
         }
         tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
         tx.execute("DELETE FROM failure WHERE key = ?1", params![key])?;
@@ -129,11 +135,12 @@ pub(super) fn recent_row(row: &Row<'_>) -> rusqlite::Result<Option<Recent>> {
 }
 
 /// Notes the newest result of its package.
-pub(super) fn add_package(db: &Connection, key: &BuildKey, result: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO package (path, newest) VALUES (?1, ?2)
-               ON CONFLICT (path) DO UPDATE SET newest = excluded.newest";
-    let path = key.package();
-    db.prepare_cached(sql)?.execute(params![path, result])?;
+pub(super) fn add_package(db: &Connection, line: &Recent) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO package_line (path, key, sum, size, built_ms)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (path, key) = (line.key.package(), line.key.to_string());
+    let mut query = db.prepare_cached(sql)?;
+    query.execute(params![path, key, line.sum, line.size, line.built_ms])?;
     let sql = "INSERT OR IGNORE INTO package_word (word, path) VALUES (?1, ?2)";
     let mut query = db.prepare_cached(sql)?;
     for word in words(&path) {

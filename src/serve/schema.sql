@@ -25,11 +25,16 @@ CREATE TABLE IF NOT EXISTS result (
 CREATE INDEX IF NOT EXISTS result_module ON result (substr(key, 1, instr(key, '@') - 1), id);
 CREATE INDEX IF NOT EXISTS result_built ON result (built_ms, key); -- what was built in a day
 
--- What searches look through: every package that has a result.
-CREATE TABLE IF NOT EXISTS package (
+-- What searches show: every package that has a result, with the newest one as a list has it. Not
+-- the result's id: packages that are found together lie together here, and their results do not.
+CREATE TABLE IF NOT EXISTS package_line (
     path TEXT PRIMARY KEY,                -- import path
-    newest INTEGER NOT NULL               -- id of its newest result
+    key TEXT NOT NULL,                    -- of its newest result, as all that follows
+    sum TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    built_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+DROP TABLE IF EXISTS package;             -- what was there before it
 
 -- Where their paths can be looked up: the rest of a path from each of its words on, in small
 -- letters, cut to 64 bytes. A search reads a range of these, however many packages there are.

@@ -152,7 +152,7 @@ async fn packages_of_an_older_database_are_found() {
     let result = site.built().await;
     let path = site.bench.folder.path().join("hotcell.db");
     let db = crate::store::db::open(&path).unwrap();
-    db.execute_batch("DELETE FROM package; DELETE FROM package_word")
+    db.execute_batch("DELETE FROM package_line; DELETE FROM package_word")
         .unwrap();
     let gone = site.browse("/-/search?q=tool").await;
     assert!(!gone.text().contains(&result));

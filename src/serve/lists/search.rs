@@ -123,11 +123,11 @@ impl Catalogue {
     /// its case.
     async fn search(&self, text: String, count: u32) -> Result<Vec<Recent>, CatalogueError> {
         self.read(move |db| {
-            let sql = "SELECT r.key, r.sum, r.size, r.built_ms FROM
+            let sql = "SELECT p.key, p.sum, p.size, p.built_ms FROM
                            (SELECT DISTINCT path FROM package_word
                             WHERE word >= ?1 AND word < ?1 || char(1114111)
                             AND instr(lower(path), ?2) LIMIT ?3) w
-                       JOIN package p ON p.path = w.path JOIN result r ON r.id = p.newest";
+                       JOIN package_line p ON p.path = w.path";
             let text = text.to_ascii_lowercase();
             let word: String = text.chars().take(WORD_BYTES).collect();
             let mut query = db.prepare_cached(sql)?;

@@ -152,13 +152,13 @@ fn add_results(place: &Place, range: std::ops::Range<u64>) -> Result<(), Anythin
         params![range.start, range.end],
     )?;
     tx.execute(
-        "INSERT OR IGNORE INTO package (path, newest)
-         SELECT substr(key, 1, instr(key, '@') - 1), id FROM result",
+        "INSERT OR IGNORE INTO package_line (path, key, sum, size, built_ms)
+         SELECT substr(key, 1, instr(key, '@') - 1), key, sum, size, built_ms FROM result",
         [],
     )?;
     tx.execute(
         "INSERT OR IGNORE INTO package_word (word, path)
-         SELECT substr(path, 12), path FROM package", // behind `ex.example/`
+         SELECT substr(path, 12), path FROM package_line", // behind `ex.example/`
         [],
     )?;
     tx.commit()?;
