@@ -18,6 +18,7 @@ use super::{
     Failure, FailureClass, Progress,
     ending::{self, Failed},
     fetching::{Asked, Fetch},
+    gating::{self, Gated},
     supervise::{CellHandle, Supervise, SuperviseError},
 };
 use crate::{
@@ -28,10 +29,7 @@ use crate::{
 };
 
 /// After a cell's end its relay has so long to hand over what is left and to pass the gate.
-const AFTER_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Code of a binary that is not what its cell was given.
-pub(super) const GATE_ALARM: &str = "build_info";
+pub(super) const AFTER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Limits that the asker watches over; the supervisor has its own.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +68,8 @@ pub(super) struct Outcome {
     pub(super) served: Vec<ModuleHash>,
     pub(super) missing: Vec<String>,
     pub(super) trouble: Option<Trouble>,
-    /// Hash and size of the artifact, when the gate was asked for and let it through.
-    pub(super) gated: Option<([u8; 32], u64)>,
+    /// The artifact, when the gate was asked for and let it through.
+    pub(super) gated: Option<Gated>,
     /// From the start to the end of the program.
     pub(super) run: Duration,
     /// What the gate took.
@@ -121,7 +119,7 @@ pub(super) async fn run(
     let (ending, report) = watch.until_end(&mut served).await?;
     let run = watch.started.elapsed();
     let ending = watch.rest_of_output(ending).await?;
-    let (gated, gate) = watch.finish(&ending, work.gate).await?;
+    let (gated, gate) = gating::pass(watch.talk.as_ref(), &ending, work.gate).await?;
     watch.talk = None; // the relay ends, and with it the session
     let (modules, missing, trouble) = closed(&mut served, work.progress).await?;
     Ok(Outcome {
@@ -209,7 +207,7 @@ impl Watch<'_> {
                     self.handle.cancel(CancelReason::Request);
                 }
             }
-            Some(Event::Asked | Event::Gated { .. } | Event::GateRefused { .. }) => {}
+            Some(_) => {} // the gate's, which nobody has asked yet
         }
     }
 
@@ -232,42 +230,10 @@ impl Watch<'_> {
             other => other,
         })
     }
-
-    /// Has the gate pass the artifact, when there is something to pass.
-    async fn finish(
-        &mut self,
-        ending: &Ending,
-        order: Option<Order>,
-    ) -> Result<(Option<([u8; 32], u64)>, Duration), Failure> {
-        let work = async {
-            let (Ending::Success, Some(order), Some(talk)) = (ending, order, &self.talk) else {
-                return Ok((None, Duration::ZERO));
-            };
-            let begin = Instant::now();
-            talk.send(&order, &[]).await.map_err(|e| internal(&e))?;
-            loop {
-                match receive(self.talk.as_ref()).await {
-                    Some(Event::Gated { sha256, size }) => {
-                        let sha256 = crate::spec::unhex(&sha256)
-                            .ok_or_else(|| internal(&"the gate sent no hash"))?;
-                        return Ok((Some((sha256, size)), begin.elapsed()));
-                    }
-                    Some(Event::GateRefused { why, alarm }) => {
-                        return Err(gate_refused(why, alarm));
-                    }
-                    Some(_) => {}
-                    None => return Err(internal(&"the relay ended in the gate")),
-                }
-            }
-        };
-        tokio::time::timeout(AFTER_TIMEOUT, work)
-            .await
-            .unwrap_or_else(|_| Err(internal(&"the relay did not answer after the cell's end")))
-    }
 }
 
 /// The next event; never, once the relay is gone.
-async fn receive(talk: Option<&AsyncChannel>) -> Option<Event> {
+pub(super) async fn receive(talk: Option<&AsyncChannel>) -> Option<Event> {
     match talk {
         Some(talk) => talk
             .receive::<Event>()
@@ -338,23 +304,6 @@ pub(super) fn summary(policy: &str, ending: &str, report: &Report) -> super::Cel
         cpu_ms: report.cpu_ms,
         memory_peak_bytes: report.memory_peak_bytes,
     }
-}
-
-fn gate_refused(why: String, alarm: bool) -> Failure {
-    let (code, class, remedy) = if alarm {
-        (
-            GATE_ALARM,
-            FailureClass::Verify,
-            "keep the module's zip: somebody must look at this",
-        )
-    } else {
-        (
-            "output_refused",
-            FailureClass::CannotBuild,
-            "a build must leave exactly one binary",
-        )
-    };
-    ending::failure(code, class, why, remedy)
 }
 
 pub(super) fn supervisor(error: &SuperviseError) -> Failure {

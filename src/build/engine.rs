@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::{
     Built, Failure, FailureClass, Phase, Progress,
-    cell::{self, Clocks, GATE_ALARM, Outcome, Work},
+    cell::{self, Clocks, Outcome, Work},
     ending,
     fetching::Fetch,
+    gating::GATE_ALARM,
     supervise::{Ready, Supervise, SuperviseError},
 };
 use crate::{
@@ -233,12 +234,12 @@ impl Engine {
             self.read_again(&h1).await;
         }
         let outcome = outcome?;
-        let Some((sha256, size)) = outcome.gated else {
+        let Some(gated) = outcome.gated else {
             return Err(outcome.into_failure(&policy.name));
         };
         Ok(Built {
-            sha256,
-            size,
+            sha256: gated.sha256,
+            size: gated.size,
             modules: outcome.served,
             sdk_h1: h1,
             cell: cell::summary(&policy.name, "success", &outcome.report),
@@ -250,6 +251,7 @@ impl Engine {
             ],
             output: outcome.output,
             warnings,
+            code: gated.code,
         })
     }
 

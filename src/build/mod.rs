@@ -6,10 +6,12 @@
 pub mod budget;
 mod cell;
 mod checks;
+mod code;
 pub mod ending;
 mod engine;
 mod executor;
 pub mod fetching;
+mod gating;
 mod listing;
 mod phrases;
 mod probe;
@@ -18,6 +20,7 @@ mod stock;
 pub mod supervise;
 mod words;
 
+pub use self::code::{Code, Owner, Owners, PackageCode};
 pub use self::engine::{Engine, EnginePolicy};
 pub use self::listing::Command;
 pub use self::probe::Probed;
@@ -171,6 +174,10 @@ pub struct Built {
     pub output: Output,
     /// Retracted, deprecated.
     pub warnings: Vec<String>,
+    /// What code the binary has, when it says so. Not part of a published result's row: it has a
+    /// table of its own there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
 }
 
 /// The cell's report, as `--json` and pages show it.

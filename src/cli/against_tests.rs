@@ -26,6 +26,7 @@ fn built() -> Built {
         timings_ms: Vec::new(),
         output: Output::default(),
         warnings: Vec::new(),
+        code: None,
     }
 }
 

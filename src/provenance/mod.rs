@@ -351,6 +351,7 @@ pub(crate) mod tests {
             timings_ms: vec![(Phase::Build, 3_000), (Phase::Gate, 500)],
             output: crate::output::Output::default(),
             warnings: vec![],
+            code: None,
         }
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn statement(key: &BuildKey, sha256: [u8; 32]) -> Vec<u8> {
         timings_ms: Vec::new(),
         output: crate::output::Output::default(),
         warnings: Vec::new(),
+        code: None,
     };
     let run = Run {
         builder: Builder::Instance("build.example.org"),

@@ -2,15 +2,18 @@
 //!
 //! Called by [`crate::fuzzing`] only; never part of a program that builds anything.
 
-use std::{convert::Infallible, fs::File, io::Write as _};
+use std::{cmp::Reverse, collections::HashSet, convert::Infallible, fs::File, io::Write as _};
 
 use http_body_util::Empty;
 use hyper::{Response, body::Bytes, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{buildinfo, http, path, wire};
-use crate::fetch::wire::{ModuleHash, Want};
+use super::{buildinfo, code, http, path, wire};
+use crate::{
+    build::Code,
+    fetch::wire::{ModuleHash, Want},
+};
 
 /// The text of an honest binary.
 const TEXT: &str = "path\ta.b/c/cmd/x\nmod\ta.b/c\tv1.0.0\th1:AA=\ndep\td.e/f\tv0.1.0\th1:BB=\n";
@@ -54,6 +57,18 @@ pub(crate) fn gate(data: &[u8], file: &mut File) {
         data.windows(16).any(|one| one == START) || !found.infos.iter().any(agrees),
         "{found:?}"
     );
+    find(&[data]);
+    for code in code::tried(file, "a.b/c/cmd/x") {
+        assert!(code.packages.len() <= Code::PACKAGES_MAX);
+        assert!(
+            code.packages.is_sorted_by_key(|one| Reverse(one.bytes)),
+            "{code:?}"
+        );
+        let paths = code.packages.iter().map(|one| one.path.as_str());
+        let known = |path: &str| path == "a.b/c/cmd/x" || !path.contains(['%', '[', '(', ' ']);
+        assert!(paths.clone().all(known), "{code:?}");
+        assert_eq!(paths.collect::<HashSet<_>>().len(), code.packages.len());
+    }
 }
 
 /// A path as the cell sends it.

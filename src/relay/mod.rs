@@ -5,6 +5,7 @@
 //! build and nothing else. It must never send a byte to the cell that `fetch` has not verified.
 
 mod buildinfo;
+mod code;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod gate;
@@ -31,7 +32,7 @@ use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc};
 use self::{
     gate::{Expected, GateError},
     session::Session,
-    wire::{Event, OUTPUT_BYTES_MAX, Order},
+    wire::{Event, OUTPUT_BYTES_MAX, Order, PACKAGES_MAX},
 };
 use crate::{channel::AsyncChannel, spec};
 
@@ -145,20 +146,27 @@ async fn talk_to_asker(
             continue;
         };
         let session = Arc::clone(session);
-        let pass = move || pass(folder, artifact, &session, &order);
-        let event = match tokio::task::spawn_blocking(pass).await {
-            Ok(event) => event,
-            Err(_) => Event::GateRefused {
-                why: "the gate failed".to_owned(),
-                alarm: true,
-            },
+        let package = match &order {
+            Order::Gate { package, .. } => package.clone(),
         };
+        let pass = move || pass(folder, artifact, &session, &order);
+        let (event, artifact) = match tokio::task::spawn_blocking(pass).await {
+            Ok((event, artifact)) => (event, Some(artifact)),
+            Err(_) => {
+                let why = "the gate failed".to_owned();
+                (Event::GateRefused { why, alarm: true }, None)
+            }
+        };
+        let artifact = artifact.filter(|_| matches!(event, Event::Gated { .. }));
         let _gone = events.send(event).await;
+        if let Some(artifact) = artifact {
+            measure(artifact, package, &events).await;
+        }
     }
     Ok(())
 }
 
-fn pass(folder: OwnedFd, mut artifact: File, session: &Session, order: &Order) -> Event {
+fn pass(folder: OwnedFd, mut artifact: File, session: &Session, order: &Order) -> (Event, File) {
     let Order::Gate {
         package,
         module,
@@ -171,7 +179,7 @@ fn pass(folder: OwnedFd, mut artifact: File, session: &Session, order: &Order) -
         cross,
         served: &session.served(),
     };
-    match gate::pass(folder, &mut artifact, &expected) {
+    let event = match gate::pass(folder, &mut artifact, &expected) {
         Ok(gated) => Event::Gated {
             sha256: spec::hex(&gated.sha256),
             size: gated.size,
@@ -180,7 +188,23 @@ fn pass(folder: OwnedFd, mut artifact: File, session: &Session, order: &Order) -
             why: error.to_string(),
             alarm: matches!(error, GateError::Alarm),
         },
+    };
+    (event, artifact)
+}
+
+/// Says what code a binary has that is through already: whatever happens here, it stays so.
+async fn measure(artifact: File, package: String, events: &mpsc::Sender<Event>) {
+    let measure = move || code::measure(&artifact, &package);
+    let code = tokio::task::spawn_blocking(measure).await.ok().flatten();
+    let other = code.as_ref().map(|code| code.other);
+    for packages in code
+        .iter()
+        .flat_map(|code| code.packages.chunks(PACKAGES_MAX))
+    {
+        let packages = packages.to_vec();
+        let _gone = events.send(Event::Packages { packages }).await;
     }
+    let _gone = events.send(Event::Measured { other }).await;
 }
 
 /// Forwards what the program prints, piece by piece.

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::wire::ModuleHash;
+use crate::{build::PackageCode, fetch::wire::ModuleHash};
 
 /// Most bytes of output in one message: base64 of it stays far below the message's maximum.
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
+/// Packages in one message: 100 with paths of [`crate::spec::ImportPath::LEN_MAX`] have 55 KB.
+pub const PACKAGES_MAX: usize = 100;
 
 /// From the asker to the relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +51,16 @@ pub enum Event {
         sha256: String,
         /// Bytes.
         size: u64,
+    },
+    /// After [`Event::Gated`]: code of some of its packages.
+    Packages {
+        /// At most [`PACKAGES_MAX`].
+        packages: Vec<PackageCode>,
+    },
+    /// After [`Event::Gated`]: all packages were said.
+    Measured {
+        /// Code of no package; nothing when the binary does not say what code it has.
+        other: Option<u64>,
     },
     /// The gate let nothing through.
     GateRefused {

@@ -216,6 +216,7 @@ impl FakeExecutor {
             timings_ms: vec![(Phase::StandardLibrary, 24_000), (Phase::Build, 3_400)],
             output,
             warnings: vec!["retracted: <b>published by accident</b>".to_owned()],
+            code: None,
         })
     }
 }

@@ -17,7 +17,7 @@ mod version;
 pub use self::{
     go::{GoQuery, GoVersion},
     key::{BuildKey, Variant},
-    module::{ModulePath, ModuleVersion, PackageDir},
+    module::{ImportPath, ModulePath, ModuleVersion, PackageDir},
     query::{PackageQuery, VersionQuery},
     record::{Companion, Record, Sum, hex, unhex},
     target::Target,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     SpecError,
     version::{Version, is_number},
@@ -158,8 +160,7 @@ impl PackageDir {
     /// Empty or dotted elements, foreign characters.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         if !text.is_empty() {
-            check_length(text, Self::LEN_MAX)
-                .and_then(|()| text.split('/').try_for_each(|e| check_element(e, true)))
+            check_import(text, Self::LEN_MAX)
                 .map_err(|why| SpecError::new("package directory", text, why))?;
         }
         Ok(Self(text.to_owned()))
@@ -194,6 +195,46 @@ impl fmt::Display for PackageDir {
     }
 }
 
+/// Import path of a package, in a module or in the standard library.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImportPath(String);
+
+impl ImportPath {
+    /// Longest accepted path in bytes: that of a module, a slash, and a directory in it.
+    pub const LEN_MAX: usize = ModulePath::LEN_MAX + 1 + PackageDir::LEN_MAX;
+
+    /// Parses a path by the rules of `module.CheckImportPath`.
+    ///
+    /// # Errors
+    /// Empty or dotted elements, foreign characters.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        check_import(text, Self::LEN_MAX)
+            .map_err(|why| SpecError::new("import path", text, why))?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ImportPath {
+    type Error = SpecError;
+
+    fn try_from(text: String) -> Result<Self, SpecError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ImportPath> for String {
+    fn from(path: ImportPath) -> Self {
+        path.0
+    }
+}
+
 pub(super) fn check_length(text: &str, max: usize) -> Result<(), &'static str> {
     match text {
         "" => Err("it is empty"),
@@ -201,6 +242,11 @@ pub(super) fn check_length(text: &str, max: usize) -> Result<(), &'static str> {
         text if text.starts_with('-') => Err("it starts with a dash"),
         _ => Ok(()),
     }
+}
+
+fn check_import(text: &str, len_max: usize) -> Result<(), &'static str> {
+    check_length(text, len_max)?;
+    text.split('/').try_for_each(|e| check_element(e, true))
 }
 
 /// One element of a module or import path, as x/mod's `checkElem`.

@@ -44,6 +44,7 @@ fn statement(key: &BuildKey, byte: u8) -> Vec<u8> {
         timings_ms: Vec::new(),
         output: Output::default(),
         warnings: Vec::new(),
+        code: None,
     };
     let run = Run {
         builder: Builder::Instance("peer.example"),
