@@ -10,7 +10,7 @@ use super::{
     engine::{Engine, unexpected},
 };
 use crate::{
-    fetch::wire::{Answer, Ask},
+    fetch::wire::{Answer, Ask, LICENCES_MAX, ModuleHash, ModuleLicences},
     spec::{BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageQuery},
 };
 
@@ -107,6 +107,21 @@ impl Executor for Engine {
             let trees = self.supervise().trees().await.unwrap_or_default();
             let told = |tree: Tree| (format!("{} ({})", tree.title, tree.name), tree.bytes);
             trees.into_iter().map(told).collect()
+        })
+    }
+
+    fn licences(&self, modules: Vec<ModuleHash>) -> BoxFuture<'_, Vec<ModuleLicences>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for part in modules.chunks(LICENCES_MAX) {
+                let modules = part.to_vec();
+                match self.fetch().ask_once(Ask::Licences { modules }).await {
+                    Ok(Answer::Licences { modules }) => all.extend(modules),
+                    // It need not be known; the next build of these modules asks again.
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            all
         })
     }
 

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    fetch::wire::ModuleHash,
+    fetch::wire::{ModuleHash, ModuleLicences},
     output::Output,
     spec::{BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery},
 };
@@ -67,6 +67,11 @@ pub trait Executor: Send + Sync + 'static {
     /// SDKs, frozen caches and go commands on disk: what each is, and its size in bytes. Nothing
     /// when they cannot be asked for.
     fn trees(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
+        Box::pin(async { Vec::new() })
+    }
+
+    /// Licences of modules that a build was served; those of which nothing is known are left out.
+    fn licences(&self, _modules: Vec<ModuleHash>) -> BoxFuture<'_, Vec<ModuleLicences>> {
         Box::pin(async { Vec::new() })
     }
 

@@ -11,6 +11,7 @@ mod check;
 mod closure;
 mod error;
 mod gomod;
+mod licences;
 mod modules;
 mod peers;
 mod probe;

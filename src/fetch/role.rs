@@ -18,6 +18,7 @@ use super::{
     cache::Cache,
     closure::Closure,
     error::FetchError,
+    licences::Desk,
     modules::Modules,
     peers::PeerError,
     resolve,
@@ -136,6 +137,7 @@ pub(super) struct Role {
     witnesses: Witnesses,
     verifiers: Verifiers,
     reverse: Reverse,
+    desk: Desk,
 }
 
 impl Role {
@@ -171,6 +173,7 @@ impl Role {
             witnesses,
             verifiers,
             reverse: Reverse::default(),
+            desk: Desk::default(),
         }))
     }
 
@@ -333,6 +336,7 @@ impl Role {
                 Answer::Verifier { status, body }
             }
             Ask::VerifierLog { verifier, path } => self.verifiers.read(verifier, &path).await?,
+            Ask::Licences { modules } => self.desk.look(&self.modules.cache, modules).await?,
             Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use hotcell_sandbox::wire::Check;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::LicenceId;
+
 /// From the asker to `fetch`; every request has an `id` that its answers carry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
@@ -96,6 +98,13 @@ pub enum Ask {
         /// Of a visitor.
         address: IpAddr,
     },
+    /// Look for the licences of modules whose zips are in the cache: at most
+    /// [`LICENCES_MAX`] of them at a time. Nobody outside is asked. Answered by
+    /// [`Answer::Licences`].
+    Licences {
+        /// As they were served; those without the hash of a zip are left out.
+        modules: Vec<ModuleHash>,
+    },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
     /// Try the module proxy and the checksum database.
@@ -145,6 +154,29 @@ pub struct ModuleHash {
     pub h1: Option<String>,
     /// `h1:` of the go.mod.
     pub go_mod_h1: Option<String>,
+}
+
+/// Modules in one question for licences: 50 with eight licences each have 40 KB.
+pub const LICENCES_MAX: usize = 50;
+
+/// Licences of a module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleLicences {
+    /// Module path.
+    pub path: String,
+    /// Version.
+    pub version: String,
+    /// What was found.
+    pub licences: Licences,
+}
+
+/// What the root of a module has of licences.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Licences {
+    /// Those that were recognised, sorted.
+    pub ids: Vec<LicenceId>,
+    /// Whether there is a text that was not recognised.
+    pub others: bool,
 }
 
 /// From `fetch` to the asker.
@@ -246,6 +278,11 @@ pub enum Answer {
     HostName {
         /// In lower case; letters, digits, `-`, `_` and `.` only.
         name: Option<String>,
+    },
+    /// Licences of the modules that were found.
+    Licences {
+        /// In the order of the question.
+        modules: Vec<ModuleLicences>,
     },
     /// Size of the module cache in bytes.
     Usage {

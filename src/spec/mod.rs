@@ -6,6 +6,7 @@
 
 mod go;
 mod key;
+mod licence;
 mod module;
 pub mod paste;
 mod query;
@@ -17,6 +18,7 @@ mod version;
 pub use self::{
     go::{GoQuery, GoVersion},
     key::{BuildKey, Variant},
+    licence::LicenceId,
     module::{ImportPath, ModulePath, ModuleVersion, PackageDir},
     query::{PackageQuery, VersionQuery},
     record::{Companion, Record, Sum, hex, unhex},
