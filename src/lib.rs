@@ -14,12 +14,12 @@
 //! | verify | [`proxy`], [`sumdb`], [`tlog`], [`modzip`], [`toolchain`] | hashes against the checksum database; zips written anew from what was hashed |
 //! | queue | [`serve`] | identical jobs are one job |
 //! | build | [`build`], [`hotcell_sandbox`] | a cell; the go command in it; the relay as its only peer |
-//! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared |
+//! | gate | [`relay`] | one regular file comes out, hashed while copied, its modules compared; what code it has is told and decides nothing |
 //! | store | [`store`] | durable before anything is promised |
 //! | others | [`verifiers`] | a build is published when enough other instances got the same bits |
 //! | log | [`log`], [`provenance`] | record and companion in one transaction; then sign, publish |
 //! | witness | [`witness`], [`serve::cosign`] | others remember each head: an older copy or a fork of this log is fenced; this instance does the same for other logs |
-//! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; the client verifies all of it again, and keeps what proves it offline |
+//! | answer | [`serve`], [`get`], [`receipt`] | pages, downloads; licences of the modules, recognised by [`fetch`] afterwards; the client verifies all of it again, and keeps what proves it offline |
 //! | audit | [`audit`] | everything that a log says, computed again from its leaves; builds made again |
 //!
 //! Each stage hands the next one a type that cannot be wrong: [`spec::BuildKey`],

@@ -65,6 +65,25 @@ struct FailedLine {
     ago: String,
 }
 
+/// What lies on disk.
+struct TreeLine {
+    title: String,
+    name: String,
+    size: String,
+}
+
+impl TreeLine {
+    /// The name stands in brackets behind the title, as [`crate::build::Executor::trees`] has it.
+    fn of(what: &str, bytes: u64) -> Self {
+        let (title, name) = what.split_once(" (").unwrap_or((what, ""));
+        Self {
+            title: title.to_owned(),
+            name: name.trim_end_matches(')').to_owned(),
+            size: words::size(bytes),
+        }
+    }
+}
+
 /// `/` of the admin address
 #[derive(Template)]
 #[template(path = "admin.html")]
@@ -84,7 +103,7 @@ struct AdminPage {
     refused: Vec<(String, u64)>,
     rules: Vec<String>,
     withdrawn: Vec<Withdrawn>,
-    trees: Vec<(String, String)>,
+    trees: Vec<TreeLine>,
     machine: Vec<(&'static str, String)>,
 }
 
@@ -134,7 +153,7 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Response, Refusa
         rules,
         withdrawn,
         trees: trees
-            .map(|(what, bytes)| (clean(&what), words::size(bytes)))
+            .map(|(what, bytes)| TreeLine::of(&clean(&what), bytes))
             .collect(),
         machine: machine(&app),
     };

@@ -1,34 +1,32 @@
-//! What the templates of builds, results and failures are given.
+//! What the templates of builds and failures are given, and what they share with results.
 //!
 //! As in [`super::pages`]: every text escaped by its type, every link made of parsed names.
 
 use askama::Template;
 
 use super::{
-    artifacts::Opened,
-    catalogue::{FailureRow, Recent, ResultRow},
-    limits::withdrawn::Withdrawn,
-    lists,
+    catalogue::FailureRow,
     live::Snapshot,
     pages::{clean, clean_all, slashed},
+    targets::Group,
     words,
 };
 use crate::{
     build::{CellSummary, FailureClass, Phase},
     output::Html,
-    spec::{BuildKey, ModulePath, Record, Variant, hex, url},
+    spec::{BuildKey, ModulePath, Variant, url},
 };
 
 /// What a build is made from, as pages head it.
 pub(super) struct Head {
-    package: String,
-    module: String,
-    module_href: String,
-    version: String,
-    target: String,
-    go: String,
-    stripped: bool,
-    page: String,
+    pub(super) package: String,
+    pub(super) module: String,
+    pub(super) module_href: String,
+    pub(super) version: String,
+    pub(super) target: String,
+    pub(super) go: String,
+    pub(super) stripped: bool,
+    pub(super) page: String,
 }
 
 impl Head {
@@ -101,6 +99,7 @@ pub(super) struct BuildPage {
     pub(super) waiting: usize,
     /// When it is likely to be done, as far as other builds tell.
     pub(super) expected: Option<String>,
+    pub(super) targets: Vec<Group>,
 }
 
 impl BuildPage {
@@ -117,23 +116,24 @@ impl BuildPage {
             builds_max: 1,
             waiting: 0,
             expected: None,
+            targets: Vec::new(),
         }
     }
 }
 
 /// What held a cell.
 pub(super) struct Cell {
-    policy: String,
-    policy_sha256: String,
-    in_force: Vec<String>,
-    not_in_force: Vec<(String, String)>,
-    ending: String,
-    cpu: String,
-    memory: String,
+    pub(super) policy: String,
+    pub(super) policy_sha256: String,
+    pub(super) in_force: Vec<String>,
+    pub(super) not_in_force: Vec<(String, String)>,
+    pub(super) ending: String,
+    pub(super) cpu: String,
+    pub(super) memory: String,
 }
 
 impl Cell {
-    fn of(cell: &CellSummary) -> Self {
+    pub(super) fn of(cell: &CellSummary) -> Self {
         let missing = cell.not_in_force.iter();
         Self {
             policy: clean(&cell.policy),
@@ -145,130 +145,6 @@ impl Cell {
             memory: words::size(cell.memory_peak_bytes),
         }
     }
-}
-
-struct Module {
-    path: String,
-    version: String,
-    h1: String,
-    linked: bool,
-}
-
-/// A result.
-#[derive(Template)]
-#[template(path = "result.html")]
-pub(super) struct ResultPage {
-    head: Head,
-    sum: String,
-    sha256: String,
-    size: String,
-    bytes: u64,
-    gzip: Option<String>,
-    log_index: u64,
-    record: String,
-    file: String,
-    built: String,
-    warnings: Vec<String>,
-    modules: Vec<Module>,
-    sdk_h1: String,
-    cell: Cell,
-    timings: Vec<(&'static str, String)>,
-    has_output: bool,
-    output: Html,
-    get: String,
-    withdrawn: Option<Withdrawn>,
-    other_variant: String,
-    key: String,
-    /// Other results of the package.
-    others: Vec<lists::Choice>,
-}
-
-impl ResultPage {
-    /// `recent` are results of the module; `origin` is where the visitor sees us: scheme, host and
-    /// port.
-    pub(super) fn new(
-        row: &ResultRow,
-        gzip: Option<&Opened>,
-        recent: &[Recent],
-        verifier_key: &str,
-        origin: &str,
-        withdrawn: Option<Withdrawn>,
-    ) -> Self {
-        let (key, built, sum) = (&row.key, &row.built, row.sum());
-        let record = Record {
-            key: key.clone(),
-            size: row.size,
-            sum,
-        };
-        let mut other = key.clone();
-        other.variant = match key.variant {
-            Variant::Plain => Variant::Stripped,
-            Variant::Stripped => Variant::Plain,
-        };
-        let linked = built.modules.iter();
-        let modules = linked.map(|module| Module {
-            path: clean(&module.path),
-            version: clean(&module.version),
-            h1: clean(
-                module
-                    .h1
-                    .as_ref()
-                    .or(module.go_mod_h1.as_ref())
-                    .map_or("", |h1| h1),
-            ),
-            linked: module.h1.is_some(),
-        });
-        let timings = built.timings_ms.iter();
-        Self {
-            head: Head::of(key),
-            sum: sum.to_string(),
-            sha256: hex(&row.sha256),
-            size: words::size(row.size),
-            bytes: row.size,
-            gzip: gzip.map(|gzip| words::size(gzip.bytes)),
-            log_index: row.log_index,
-            record: record.text().trim_end_matches('\n').to_owned(),
-            file: key.download_name(),
-            built: words::time(row.built_ms),
-            warnings: clean_all(&built.warnings),
-            modules: modules.collect(),
-            sdk_h1: clean(&built.sdk_h1),
-            cell: Cell::of(&built.cell),
-            timings: timings
-                .map(|(p, ms)| (words::phase_name(*p), words::duration(*ms)))
-                .collect(),
-            has_output: !built.output.is_empty(),
-            output: built.output.html(),
-            get: get_command(key, verifier_key, origin),
-            withdrawn,
-            other_variant: url::build_path(&other),
-            key: key.to_string(),
-            others: recent
-                .iter()
-                .filter(|recent| recent.key != *key && recent.key.package() == key.package())
-                .map(lists::Choice::of)
-                .collect(),
-        }
-    }
-}
-
-/// The command that fetches and verifies all of it. Every part is of a grammar without quotes.
-fn get_command(key: &BuildKey, verifier_key: &str, origin: &str) -> String {
-    let dir = if key.dir.is_root() {
-        String::new()
-    } else {
-        format!("/{}", key.dir)
-    };
-    let stripped = if key.variant == Variant::Stripped {
-        " --stripped"
-    } else {
-        ""
-    };
-    let (module, target, go) = (&key.module, slashed(key.target), key.go);
-    format!(
-        "hotcell get {module}{dir} --target {target} --go {go}{stripped} \\\n  \
-         --url {origin}/tlog \\\n  --verifierkey {verifier_key}"
-    )
 }
 
 /// A build that gave no binary, or a form to try it again.
@@ -289,6 +165,7 @@ pub(super) struct FailurePage {
     cell: Option<Cell>,
     has_output: bool,
     output: Html,
+    pub(super) targets: Vec<Group>,
 }
 
 impl FailurePage {
@@ -313,6 +190,7 @@ impl FailurePage {
             cell: failure.cell.as_deref().map(Cell::of),
             has_output: !failure.output.is_empty(),
             output: failure.output.html(),
+            targets: Vec::new(),
         }
     }
 }

@@ -8,10 +8,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use axum::{
     Extension,
     extract::{Request, State},
-    http::{
-        HeaderMap, HeaderValue, Method, StatusCode, Uri,
-        header::{ALLOW, HOST},
-    },
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header::ALLOW},
     response::{IntoResponse as _, Response},
 };
 
@@ -19,11 +16,13 @@ use super::{
     answer,
     answer::{Accept, IMMUTABLE, NO_STORE, Refusal},
     app::App,
-    build_pages::{BuildPage, FailurePage, Head, ResultPage, RetryPage},
+    build_pages::{BuildPage, FailurePage, Head, RetryPage},
     catalogue::{FailureRow, ResultRow},
     events, guard, home,
     limits::{Asker, Class, blocks::Visitor},
     queue::Standing,
+    result_page,
+    targets::{self, Group},
     words,
 };
 use crate::spec::{
@@ -31,8 +30,6 @@ use crate::spec::{
     url::{self, Page, Path},
 };
 
-/// Newest results of a module among which a page looks for others of its package.
-const OTHERS: u32 = 20;
 /// First path elements that are never modules.
 const RESERVED: [&str; 10] = [
     "-",
@@ -245,7 +242,14 @@ async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Re
     page.waiting = app.queue.waiting();
     let expected = app.metrics.pace.expected_ms(place, app.builds_max);
     page.expected = expected.map(words::duration);
+    page.targets = targets_of(app, key)?;
     Ok(answer::cached(answer::page(&page), NO_STORE))
+}
+
+fn targets_of(app: &App, key: &BuildKey) -> Result<Vec<Group>, Refusal> {
+    let built = app.catalogue.built_for(key);
+    let built = built.map_err(|cause| Refusal::internal(&cause))?;
+    Ok(targets::of_build(key, &built))
 }
 
 /// A failure as a page for people, or a refusal for programs; the status is the same.
@@ -258,7 +262,9 @@ fn failed(
     if Accept::of(headers) != Accept::Html {
         return Err(row.failure.into());
     }
-    let mut page = answer::page(&FailurePage::new(key, &row, app.clock.now_ms()));
+    let mut page = FailurePage::new(key, &row, app.clock.now_ms());
+    page.targets = targets_of(app, key)?;
+    let mut page = answer::page(&page);
     *page.status_mut() = answer::status_of(row.failure.class);
     Ok(answer::cached(page, NO_STORE))
 }
@@ -333,7 +339,7 @@ async fn result_page(
         ));
     }
     match page {
-        Page::Show => show_result(app, headers, &row).await,
+        Page::Show => result_page::show(app, headers, &row),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
             Ok(answer::cached(download(app, &row, page).await?, IMMUTABLE))
@@ -341,28 +347,6 @@ async fn result_page(
         Page::Record => Ok(answer::cached(record(&row), IMMUTABLE)),
         page => build_page(app, visitor, headers, key, page).await,
     }
-}
-
-async fn show_result(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or("localhost");
-    let scheme = if app.behind_tls { "https" } else { "http" };
-    let gzip = app.artifacts.compressed(&row.sha256);
-    let gzip = gzip.map_err(|cause| Refusal::internal(&cause))?;
-    let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
-    let recent = recent.map_err(|cause| Refusal::internal(&cause))?;
-    let key = app.ledger.verifier_key();
-    let origin = format!("{scheme}://{host}");
-    Ok(answer::page(&ResultPage::new(
-        row,
-        gzip.as_ref(),
-        &recent,
-        &key,
-        &origin,
-        app.rates.withdrawn(&row.key),
-    )))
 }
 
 fn record(row: &ResultRow) -> Response {

@@ -12,7 +12,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     build::Built,
-    serve::rows::{add_package, recent_row, to_json},
+    serve::{
+        licences::Book,
+        rows::{add_package, recent_row, to_json},
+        targets::Sizes,
+    },
     spec::{BuildKey, ModulePath},
     store::db::{self, Readers},
 };
@@ -51,6 +55,8 @@ pub use super::rows::{FailureRow, JobRow, NewResult, Recent, ResultRow};
 pub struct Catalogue {
     writer: Arc<Mutex<Connection>>,
     readers: Arc<Readers>,
+    pub(super) licences: Arc<Book>,
+    pub(super) sizes: Arc<Sizes>,
 }
 
 impl Catalogue {
@@ -73,6 +79,8 @@ impl Catalogue {
         Ok(Self {
             writer: Arc::new(Mutex::new(connection)),
             readers: Arc::new(Readers::open(path)?),
+            licences: Arc::default(),
+            sizes: Arc::default(),
         })
     }
 

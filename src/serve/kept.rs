@@ -8,7 +8,10 @@ use super::{
     limits::budget::Grown,
     rows::to_json,
 };
-use crate::{build::Built, spec::ModulePath};
+use crate::{
+    build::Built,
+    spec::{BuildKey, ModulePath},
+};
 
 /// Most builds kept that are not in the log; the oldest go first and are built again when needed.
 const OBSERVATIONS_MAX: i64 = 10_000;
@@ -140,6 +143,18 @@ impl Catalogue {
             Ok(())
         })
         .await
+    }
+
+    /// Verifiers that got the same bits before a result was published.
+    pub(super) fn agreed(&self, key: &BuildKey) -> Result<Vec<String>, CatalogueError> {
+        let key = key.to_string();
+        self.look(move |db| {
+            let sql = "SELECT verifier FROM result JOIN agreement ON agreement.result = result.id
+                 WHERE key = ?1";
+            let mut query = db.prepare_cached(sql)?;
+            let rows = query.query_map(params![key], |row| row.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
     }
 
     /// Keeps what a verifier said against our bits.

@@ -4,7 +4,13 @@
 
 use askama::Template;
 
-use super::{answer::Refusal, catalogue::Recent, commands::Listed, words};
+use super::{
+    answer::Refusal,
+    catalogue::Recent,
+    commands::Listed,
+    targets::{self, Group},
+    words,
+};
 use crate::{
     build::Command,
     output::{Html, Output},
@@ -118,7 +124,13 @@ struct CommandLine {
     href: String,
     package: String,
     doc: String,
+    /// Nothing when there are many commands.
+    targets: Vec<Group>,
 }
+
+/// A module with more commands than this has no list of targets for each: it would hide them, and
+/// the page of each has one.
+const COMMANDS_WITH_TARGETS: usize = 8;
 
 /// What is known of a module's commands.
 pub(super) struct Commands {
@@ -133,7 +145,12 @@ pub(super) struct Commands {
 
 impl Commands {
     pub(super) fn of(module: &ModuleVersion, listed: Option<Listed>, target: Target) -> Self {
+        let are_few = matches!(&listed, Some(Ok(all)) if all.len() <= COMMANDS_WITH_TARGETS);
         let line = |command: Command| CommandLine {
+            targets: match are_few {
+                true => targets::of_command(module, &command.dir),
+                false => Vec::new(),
+            },
             href: command_page(module, &command.dir, target),
             package: match &*command.dir {
                 "" => module.path.to_string(),

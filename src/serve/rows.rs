@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 
+use super::code;
 use crate::{
     build::{Built, Failure},
     spec::{BuildKey, Sum},
@@ -60,6 +61,8 @@ pub struct NewResult {
     pub built: Built,
     /// DSSE envelope of the provenance.
     pub envelope: Vec<u8>,
+    /// Verifiers that got the same bits, by the names that the operator gave them.
+    pub agreed: Vec<String>,
 }
 
 impl NewResult {
@@ -67,7 +70,11 @@ impl NewResult {
     /// neither result nor entry; after it, all three are done.
     pub fn insert(&self, tx: &Transaction<'_>, log_index: u64) -> rusqlite::Result<()> {
         let key = self.key.to_string();
-        let built = to_json(&self.built)?;
+        let row = Built {
+            code: None, // has a table of its own, so that no page reads it in vain
+            ..self.built.clone()
+        };
+        let built = to_json(&row)?;
         let sum = Sum::of(&self.built.sha256).to_string();
         tx.execute(
             "INSERT INTO result (key, log_index, sum, sha256, size, built_ms, built, envelope)
@@ -92,6 +99,14 @@ impl NewResult {
                 built_ms: self.built_ms,
             };
             add_package(tx, &line)?;
+        }
+        code::insert(tx, &key, &self.built)?;
+        for verifier in &self.agreed {
+            tx.execute(
+                "INSERT OR IGNORE INTO agreement (result, verifier)
+                 SELECT id, ?2 FROM result WHERE key = ?1",
+                params![key, verifier],
+            )?;
         }
         tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
         tx.execute("DELETE FROM failure WHERE key = ?1", params![key])?;

@@ -17,7 +17,7 @@ use crate::{
     serve::{
         catalogue::{FailureRow, NewResult, ResultRow},
         ledger::{AppendError, Entry},
-        own,
+        licences, own,
         queue::{End, Inner, Job, Own},
         verified::Questions,
     },
@@ -125,7 +125,12 @@ async fn attempt(inner: Arc<Inner>, job: Arc<Job>) -> End {
 }
 
 /// Entry and result in one transaction, then the answer. The binary is durable already.
-async fn publish(inner: &Inner, job: &Job, own: &Own, seen: &[Seen]) -> Result<End, FailureRow> {
+async fn publish(
+    inner: &Arc<Inner>,
+    job: &Job,
+    own: &Own,
+    seen: &[Seen],
+) -> Result<End, FailureRow> {
     let Own { built, built_ms } = own;
     let (sha256, built_ms) = (built.sha256, *built_ms);
     let envelope = inner
@@ -137,11 +142,13 @@ async fn publish(inner: &Inner, job: &Job, own: &Own, seen: &[Seen]) -> Result<E
         Ok(envelope) => envelope,
         Err(cause) => return Err(append_failure(inner, job, built.clone(), cause).await),
     };
+    let agreed = seen.iter().filter(|seen| seen.agrees);
     let new = NewResult {
         key: job.key.clone(),
         built_ms,
         built: built.clone(),
         envelope,
+        agreed: agreed.map(|seen| seen.verifier.clone()).collect(),
     };
     let row = ResultRow {
         key: job.key.clone(),
@@ -164,6 +171,7 @@ async fn publish(inner: &Inner, job: &Job, own: &Own, seen: &[Seen]) -> Result<E
     match inner.parts.ledger.append(entry).await {
         Ok(log_index) => {
             compress(inner, sha256);
+            licences::learn(inner, &row.built.modules);
             Ok(End::Built(Box::new(ResultRow { log_index, ..row })))
         }
         Err(cause) => Err(append_failure(inner, job, built.clone(), cause).await),

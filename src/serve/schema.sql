@@ -21,6 +21,22 @@ CREATE TABLE IF NOT EXISTS result (
     envelope BLOB NOT NULL                -- DSSE envelope of the provenance
 ) STRICT;
 
+-- Machine code of a result's binary by package. A result without a row does not say, or is older
+-- than this table.
+CREATE TABLE IF NOT EXISTS code (
+    result INTEGER PRIMARY KEY,           -- id of the result
+    sums TEXT NOT NULL,                   -- JSON: by module
+    largest TEXT NOT NULL,                -- JSON: the packages that its page lists
+    packages TEXT NOT NULL                -- JSON: all of them
+) STRICT;
+
+-- Licences of modules that were built, as they were recognised. A module without a row was not
+-- looked at.
+CREATE TABLE IF NOT EXISTS licence (
+    module TEXT PRIMARY KEY,              -- module@version
+    found TEXT NOT NULL                   -- JSON
+) STRICT, WITHOUT ROWID;
+
 -- The newest of a module.
 CREATE INDEX IF NOT EXISTS result_module ON result (substr(key, 1, instr(key, '@') - 1), id);
 CREATE INDEX IF NOT EXISTS result_built ON result (built_ms, key); -- what was built in a day
@@ -62,6 +78,14 @@ CREATE TABLE IF NOT EXISTS observation (
     built_ms INTEGER NOT NULL,
     built TEXT NOT NULL                   -- JSON of what the build said
 ) STRICT;
+
+-- Verifiers that got the same bits before a result was published. Their words, signed, are in the
+-- result's envelope.
+CREATE TABLE IF NOT EXISTS agreement (
+    result INTEGER NOT NULL,              -- id of the result
+    verifier TEXT NOT NULL,               -- its name
+    PRIMARY KEY (result, verifier)
+) STRICT, WITHOUT ROWID;
 
 -- What verifiers said of bits that are not ours, with their signatures. A person must look.
 CREATE TABLE IF NOT EXISTS disagreement (

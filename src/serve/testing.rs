@@ -30,10 +30,10 @@ use super::{
 };
 use crate::{
     build::{
-        BoxFuture, Built, CellSummary, Command, Executor, Failure, FailureClass, Phase, Progress,
-        Resolved, Versions,
+        BoxFuture, Built, CellSummary, Code, Command, Executor, Failure, FailureClass, Phase,
+        Progress, Resolved, Versions,
     },
-    fetch::wire::ModuleHash,
+    fetch::wire::{Licences, ModuleHash, ModuleLicences},
     output::Output,
     spec::{BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery},
     verifiers::Quorum,
@@ -123,6 +123,10 @@ pub(crate) struct FakeExecutor {
     pub(crate) listed: Mutex<Vec<String>>,
     /// Addresses whose names were looked up.
     pub(crate) named: Mutex<Vec<IpAddr>>,
+    /// What binaries say of their code.
+    pub(crate) code: Mutex<Option<Code>>,
+    /// What is found in every module.
+    pub(crate) licences: Mutex<Option<Licences>>,
     /// Builds end when this is true.
     pub(crate) go: watch::Sender<bool>,
 }
@@ -135,6 +139,8 @@ impl Default for FakeExecutor {
             resolved: AtomicU64::new(0),
             listed: Mutex::default(),
             named: Mutex::default(),
+            code: Mutex::default(),
+            licences: Mutex::default(),
             go: watch::Sender::new(true),
         }
     }
@@ -216,7 +222,7 @@ impl FakeExecutor {
             timings_ms: vec![(Phase::StandardLibrary, 24_000), (Phase::Build, 3_400)],
             output,
             warnings: vec!["retracted: <b>published by accident</b>".to_owned()],
-            code: None,
+            code: self.code.lock().unwrap().clone(),
         })
     }
 }
@@ -307,6 +313,21 @@ impl Executor for FakeExecutor {
 
     fn trees(&self) -> BoxFuture<'_, Vec<(String, u64)>> {
         Box::pin(async { vec![("go1.26.8 (sdk/ab)".to_owned(), 250_000_000)] })
+    }
+
+    fn licences(&self, modules: Vec<ModuleHash>) -> BoxFuture<'_, Vec<ModuleLicences>> {
+        let found = self.licences.lock().unwrap().clone();
+        let one = |module: ModuleHash| {
+            let licences = found.clone()?;
+            let ModuleHash { path, version, .. } = module;
+            Some(ModuleLicences {
+                path,
+                version,
+                licences,
+            })
+        };
+        let all: Vec<_> = modules.into_iter().filter_map(one).collect();
+        Box::pin(async { all })
     }
 
     fn build(

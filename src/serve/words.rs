@@ -2,7 +2,7 @@
 //!
 //! Text only, made of checked types; whoever shows it escapes it for its sink.
 
-use crate::{build::Phase, spec::BuildKey};
+use crate::{build::Phase, fetch::wire::Licences, spec::BuildKey};
 
 /// A place in the queue; 0 is running.
 #[must_use]
@@ -75,6 +75,21 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// Licences of a module; nothing when nobody has looked.
+#[must_use]
+pub fn licences(found: Option<&Licences>) -> String {
+    let Some(found) = found else {
+        return String::new();
+    };
+    let ids: Vec<_> = found.ids.iter().map(|id| id.as_str()).collect();
+    match (ids.is_empty(), found.others) {
+        (true, true) => "not recognised".to_owned(),
+        (true, false) => "none found".to_owned(),
+        (false, true) => format!("{} and another text", ids.join(", ")),
+        (false, false) => ids.join(", "),
+    }
+}
+
 /// How long ago something was.
 #[must_use]
 pub fn ago(then_ms: u64, now_ms: u64) -> String {
@@ -120,6 +135,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::LicenceId;
 
     #[test]
     fn sizes_and_durations_are_short() {
@@ -136,6 +152,22 @@ mod tests {
             assert_eq!(duration(ms), text);
         }
         assert_eq!(progress_bytes(2_000, Some(1_000)), "2.0 kB of 2.0 kB");
+    }
+
+    #[test]
+    fn licences_say_what_was_found_and_nothing_else() {
+        let ids = |ids: &[&str]| ids.iter().map(|id| LicenceId::parse(id).unwrap()).collect();
+        for (found, others, text) in [
+            (&["MIT"][..], false, "MIT"),
+            (&["Apache-2.0", "MIT"], false, "Apache-2.0, MIT"),
+            (&["MIT"], true, "MIT and another text"),
+            (&[], true, "not recognised"),
+            (&[], false, "none found"),
+        ] {
+            let ids = ids(found);
+            assert_eq!(licences(Some(&Licences { ids, others })), text);
+        }
+        assert_eq!(licences(None), "");
     }
 
     #[test]

@@ -23,6 +23,12 @@ impl GoVersion {
         patch: 0,
     };
 
+    /// The newest line of releases that this program knows anything about.
+    pub const NEWEST_KNOWN: Self = Self {
+        minor: 26,
+        patch: 0,
+    };
+
     /// Parses the name of a release. From Go 1.21 on the first one of a line has its `.0`
     /// (<https://go.dev/doc/toolchain#version>), before it has none.
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::SpecError;
+use super::{GoVersion, SpecError};
 
 /// A pair that some Go release of the last years can build for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +38,24 @@ const KNOWN: [(&str, &[&str]); 15] = [
     ("solaris", &["amd64"]),
     ("wasip1", &["wasm"]),
     ("windows", &["386", "amd64", "arm", "arm64"]),
+];
+
+/// Lines of Go releases, first and last, that build a pair which not all of them build.
+const LINES: [(&str, &str, u16, u16); 13] = [
+    ("darwin", "arm64", 16, u16::MAX),
+    ("freebsd", "arm64", 14, u16::MAX),
+    ("freebsd", "riscv64", 20, 25),
+    ("linux", "loong64", 19, u16::MAX),
+    ("linux", "riscv64", 14, u16::MAX),
+    ("openbsd", "mips64", 16, 22),
+    ("openbsd", "ppc64", 22, u16::MAX),
+    ("openbsd", "riscv64", 23, u16::MAX),
+    ("wasip1", "wasm", 21, u16::MAX),
+    ("windows", "arm", 13, 25),
+    ("windows", "arm64", 17, u16::MAX),
+    ("ios", "amd64", 16, u16::MAX),
+    // No binary without a C compiler (`MustLinkExternal` of `internal/platform`).
+    ("ios", "arm64", 1, 0),
 ];
 
 impl Target {
@@ -86,6 +104,18 @@ impl Target {
             .flat_map(|(goos, archs)| archs.iter().map(|goarch| Self { goos, goarch }))
     }
 
+    /// The pairs that a release builds without a C compiler, as far as is known; sorted.
+    pub fn of(go: GoVersion) -> impl Iterator<Item = Self> {
+        let fits = move |target: &Self| {
+            let mut lines = LINES.iter();
+            let line = lines.find(|line| (line.0, line.1) == (target.goos, target.goarch));
+            let has_line =
+                line.is_none_or(|(_, _, first, last)| (*first..=*last).contains(&go.minor()));
+            has_line && (target.goos != "android" || target.goarch == "arm64")
+        };
+        Self::all().filter(fits)
+    }
+
     /// `GOOS`
     #[must_use]
     pub fn goos(self) -> &'static str {
@@ -126,6 +156,37 @@ mod tests {
             "linux-arm64"
         );
         assert!(Target::all().any(|target| target == Target::HOST));
+    }
+
+    #[test]
+    fn a_release_has_the_targets_that_it_builds_without_c() {
+        let of = |go: &str| {
+            let all = Target::of(GoVersion::parse(go).unwrap());
+            all.map(|target| target.to_string()).collect::<Vec<_>>()
+        };
+        // `go tool dist list` of Go 1.26 without what needs a C compiler.
+        let newest = of("go1.26.8");
+        assert_eq!(newest.len(), 43, "{newest:?}");
+        for (target, first, last) in [
+            ("windows-arm", "go1.25.0", "go1.26.0"),
+            ("freebsd-riscv64", "go1.25.0", "go1.26.0"),
+        ] {
+            assert!(of(first).iter().any(|one| one == target), "{target}");
+            assert!(!of(last).iter().any(|one| one == target), "{target}");
+        }
+        let oldest = of("go1.13.3");
+        for later in [
+            "linux-riscv64",
+            "wasip1-wasm",
+            "windows-arm64",
+            "linux-loong64",
+        ] {
+            assert!(newest.iter().any(|one| one == later), "{later}");
+            assert!(!oldest.iter().any(|one| one == later), "{later}");
+        }
+        for never in ["ios-arm64", "android-amd64"] {
+            assert!(!newest.iter().any(|one| one == never), "{never}");
+        }
     }
 
     #[test]

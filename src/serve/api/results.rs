@@ -9,13 +9,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bad_query;
 use crate::{
+    fetch::wire::{Licences, ModuleHash},
     serve::{
         answer::{self, NO_STORE, Refusal},
         app::App,
+        code::Measured,
         limits::withdrawn::Withdrawn,
     },
     spec::{BuildKey, ModulePath, Record, hex, url},
@@ -71,6 +73,15 @@ pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
         sum,
     };
     let built = &row.built;
+    let code = app.catalogue.all_code(&key);
+    let code = code.map_err(|cause| Refusal::internal(&cause))?;
+    let licences = app.catalogue.licences_of(&built.modules);
+    let licences = licences.map_err(|cause| Refusal::internal(&cause))?;
+    let modules = built.modules.iter().zip(&licences);
+    let modules = modules.map(|(one, found)| module(one, code.as_ref(), found.as_deref()));
+    let modules: Vec<_> = modules.collect();
+    let verifiers = app.catalogue.agreed(&key);
+    let verifiers = verifiers.map_err(|cause| Refusal::internal(&cause))?;
     let timings = built.timings_ms.iter();
     let timings: serde_json::Map<_, _> = timings
         .map(|(phase, ms)| (phase.name().to_owned(), json!(ms)))
@@ -87,11 +98,31 @@ pub(super) async fn show(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
         "size": row.size,
         "built_ms": row.built_ms,
         "sdk_h1": built.sdk_h1,
-        "modules": built.modules,
+        "modules": modules,
+        "code": code.as_ref().map(|(sums, packages)| json!({
+            "packages": packages,
+            "standard_library": sums.standard_library,
+            "other": sums.other,
+        })),
+        "verifiers": verifiers,
         "warnings": built.warnings,
         "withdrawn": app.rates.withdrawn(&key).as_ref().map(Withdrawn::json),
         "cell": built.cell,
         "timings_ms": timings,
     });
     Ok(answer::cached(Json(result).into_response(), NO_STORE))
+}
+
+/// A module of a build, and what it brings to the binary.
+fn module(module: &ModuleHash, code: Option<&Measured>, found: Option<&Licences>) -> Value {
+    let bytes = code.filter(|_| module.h1.is_some());
+    let bytes = bytes.map(|(sums, _)| sums.modules.get(&module.path).copied().unwrap_or(0));
+    json!({
+        "path": module.path,
+        "version": module.version,
+        "h1": module.h1,
+        "go_mod_h1": module.go_mod_h1,
+        "licences": found,
+        "code": bytes,
+    })
 }

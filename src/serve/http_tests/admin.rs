@@ -78,7 +78,7 @@ async fn the_operators_page_shows_what_goes_on_and_public_pages_do_not() {
         "rate of retry: 7 at once, then one in 77 s",
         "&#60;i&#62;an order",
         "moves &#60;b&#62;soon",
-        "go1.26.8 (sdk/ab)",
+        "go1.26.8 <code class=\"hash\">sdk/ab</code>",
         "250.0 MB",
         "log: live",
         "<dt>Memory</dt>",

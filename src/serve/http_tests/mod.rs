@@ -30,6 +30,7 @@ use crate::{
 
 mod admin;
 mod api;
+mod code;
 mod commands;
 mod cosign;
 mod door;
@@ -42,6 +43,7 @@ mod pages;
 mod records;
 mod rules;
 mod starts;
+mod targets;
 mod tls;
 mod withdrawn;
 

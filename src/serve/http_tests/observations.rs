@@ -276,6 +276,10 @@ async fn services_that_verify_each_other_build_at_once_and_do_not_wait_for_each_
             let envelope = site.bench.catalogue.envelope(&key()).await.unwrap();
             let envelope = String::from_utf8(envelope.unwrap()).unwrap();
             assert_eq!(envelope.matches("peer").count() + 1, usize::from(count));
+            let page = site.browse(&site.built().await).await;
+            let (_, told) = page.text().split_once("<dt>Same bits</dt>").unwrap();
+            let (told, _) = told.split_once("</dd>").unwrap();
+            assert_eq!(told.matches("<strong>peer").count() + 1, usize::from(count));
         }
     }
 }

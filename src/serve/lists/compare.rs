@@ -1,6 +1,10 @@
 //! Two results side by side: what differs in what they were made from, and whether the bytes do.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    sync::Arc,
+};
 
 use askama::Template;
 use axum::{
@@ -11,6 +15,7 @@ use axum::{
 use serde::Deserialize;
 
 use crate::{
+    build::PackageCode,
     fetch::wire::ModuleHash,
     serve::{
         answer::{self, NO_STORE, Refusal},
@@ -69,6 +74,29 @@ struct Changed {
     how: &'static str,
 }
 
+/// A package that does not bring the same bytes to both.
+struct Grown {
+    path: String,
+    a: String,
+    b: String,
+    /// With its sign.
+    by: String,
+}
+
+/// Code of both by package, as far as both are known.
+struct Sizes {
+    a: String,
+    b: String,
+    by: String,
+    grown: Vec<Grown>,
+    /// How many that differ are not listed, and how many do not differ.
+    more: usize,
+    same: usize,
+}
+
+/// Packages that are listed, those that differ most first.
+const GROWN_SHOWN: usize = 100;
+
 /// `/-/compare`
 #[derive(Template)]
 #[template(path = "compare.html")]
@@ -79,6 +107,7 @@ struct ComparePage {
     facts: Vec<Fact>,
     changed: Vec<Changed>,
     same: usize,
+    sizes: Option<Sizes>,
 }
 
 /// `GET /-/compare?a=…&b=…`: builds nothing.
@@ -98,10 +127,15 @@ pub(in crate::serve) async fn show(
     })?;
     let a = result(&app, &asked.a).await?;
     let b = result(&app, &asked.b).await?;
-    Ok(answer::cached(
-        answer::page(&ComparePage::new(&a, &b)),
-        NO_STORE,
-    ))
+    let code = |row: &ResultRow| {
+        let code = app.catalogue.all_code(&row.key);
+        code.map_err(|cause| Refusal::internal(&cause))
+    };
+    let mut page = ComparePage::new(&a, &b);
+    if let (Some((_, a)), Some((_, b))) = (code(&a)?, code(&b)?) {
+        page.sizes = Some(sizes(&a, &b));
+    }
+    Ok(answer::cached(answer::page(&page), NO_STORE))
 }
 
 async fn result(app: &App, key: &str) -> Result<ResultRow, Refusal> {
@@ -159,8 +193,55 @@ impl ComparePage {
             facts,
             changed,
             same,
+            sizes: None,
         }
     }
+}
+
+/// Packages by what they bring to each; those that only one has bring nothing to the other.
+fn sizes(a: &[PackageCode], b: &[PackageCode]) -> Sizes {
+    let mut both = BTreeMap::<&str, [u64; 2]>::new();
+    for (side, packages) in [a, b].into_iter().enumerate() {
+        for package in packages {
+            both.entry(package.path.as_str()).or_default()[side] = package.bytes;
+        }
+    }
+    let sum = |packages: &[PackageCode]| packages.iter().map(|one| one.bytes).sum::<u64>();
+    let (all_a, all_b) = (sum(a), sum(b));
+    let packages = both.len();
+    let mut grown: Vec<_> = both.into_iter().filter(|(_, [a, b])| a != b).collect();
+    let same = packages - grown.len();
+    grown.sort_by_key(|(path, [a, b])| (Reverse(a.abs_diff(*b)), *path));
+    let more = grown.len().saturating_sub(GROWN_SHOWN);
+    grown.truncate(GROWN_SHOWN);
+    let bytes = |bytes: u64| match bytes {
+        0 => "–".to_owned(),
+        bytes => words::size(bytes),
+    };
+    let grown = grown.into_iter().map(|(path, [a, b])| Grown {
+        path: path.to_owned(),
+        a: bytes(a),
+        b: bytes(b),
+        by: difference(a, b),
+    });
+    Sizes {
+        a: words::size(all_a),
+        b: words::size(all_b),
+        by: difference(all_a, all_b),
+        grown: grown.collect(),
+        more,
+        same,
+    }
+}
+
+/// From one to the other, with its sign.
+fn difference(a: u64, b: u64) -> String {
+    let sign = match a.cmp(&b) {
+        Ordering::Less => "+",
+        Ordering::Equal => "±",
+        Ordering::Greater => "−",
+    };
+    format!("{sign}{}", words::size(a.abs_diff(b)))
 }
 
 /// Modules with code in the binary that differ, and how many do not.
@@ -240,5 +321,43 @@ mod tests {
                 ("a.example/old", "v1.0.0", "v1.1.0", "other version"),
             ]
         );
+    }
+
+    #[test]
+    fn packages_are_compared_by_what_they_bring() {
+        let package = |path: &str, bytes| PackageCode {
+            path: crate::spec::ImportPath::parse(path).unwrap(),
+            bytes,
+        };
+        let a = [
+            package("runtime", 300_000),
+            package("a.example/gone", 2_000),
+            package("a.example/less", 9_000),
+            package("a.example/same", 7),
+        ];
+        let b = [
+            package("runtime", 300_500),
+            package("a.example/new", 40_000),
+            package("a.example/less", 8_000),
+            package("a.example/same", 7),
+        ];
+        let sizes = sizes(&a, &b);
+        let grown = sizes.grown.iter();
+        let grown: Vec<_> = grown
+            .map(|one| (&*one.path, &*one.a, &*one.b, &*one.by))
+            .collect();
+        assert_eq!(
+            grown,
+            [
+                ("a.example/new", "–", "40.0 kB", "+40.0 kB"),
+                ("a.example/gone", "2.0 kB", "–", "−2.0 kB"),
+                ("a.example/less", "9.0 kB", "8.0 kB", "−1.0 kB"),
+                ("runtime", "300.0 kB", "300.5 kB", "+500 bytes"),
+            ]
+        );
+        assert_eq!((sizes.same, sizes.more, &*sizes.by), (1, 0, "+37.5 kB"));
+        let many = (0..GROWN_SHOWN + 5).map(|number| package(&format!("p{number}"), 1));
+        let sizes = super::sizes(&many.collect::<Vec<_>>(), &[]);
+        assert_eq!((sizes.grown.len(), sizes.more), (GROWN_SHOWN, 5));
     }
 }

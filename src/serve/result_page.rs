@@ -1,0 +1,251 @@
+//! The page of a result: what was built, how to get it, what it is made from, what held its cell.
+//!
+//! As in [`super::pages`]: every text escaped by its type, every link made of parsed names. It
+//! reads a few rows by their keys and asks nobody; it is what most visitors look at.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    http::{HeaderMap, header::HOST},
+    response::Response,
+};
+
+use super::{
+    answer::{self, Refusal},
+    app::App,
+    artifacts::Opened,
+    build_pages::{Cell, Head},
+    catalogue::{Recent, ResultRow},
+    code::Measured,
+    limits::withdrawn::Withdrawn,
+    lists,
+    pages::{clean, clean_all, slashed},
+    targets::{self, Group},
+    words,
+};
+use crate::{
+    fetch::wire::{Licences, ModuleHash},
+    output::Html,
+    spec::{BuildKey, Record, Variant, hex, url},
+};
+
+/// Newest results of a module among which a page looks for others of its package.
+const OTHERS: u32 = 20;
+
+/// A module of the build.
+struct Module {
+    path: String,
+    version: String,
+    h1: String,
+    /// Bytes of its code, as people read them.
+    code: String,
+    licences: String,
+}
+
+/// Code of a package.
+struct Package {
+    path: String,
+    code: String,
+}
+
+/// Code of the binary.
+struct Code {
+    bytes: String,
+    standard_library: String,
+    other: String,
+    largest: Vec<Package>,
+    /// How many are not listed.
+    more: usize,
+}
+
+/// `/<module>@<version>/…/<sum>/`
+#[derive(Template)]
+#[template(path = "result.html")]
+struct ResultPage {
+    head: Head,
+    sum: String,
+    sha256: String,
+    size: String,
+    bytes: u64,
+    gzip: Option<String>,
+    log_index: u64,
+    record: String,
+    file: String,
+    built: String,
+    warnings: Vec<String>,
+    /// Modules that were compiled, and those of which only the go.mod was read.
+    modules: Vec<Module>,
+    read: Vec<Module>,
+    /// Whether the licences of any are known.
+    has_licences: bool,
+    code: Option<Code>,
+    sdk_h1: String,
+    cell: Cell,
+    timings: Vec<(&'static str, String)>,
+    has_output: bool,
+    output: Html,
+    get: String,
+    withdrawn: Option<Withdrawn>,
+    other_variant: String,
+    targets: Vec<Group>,
+    /// Verifiers with the same bits.
+    agreed: Vec<String>,
+    key: String,
+    /// Other results of the package.
+    others: Vec<lists::Choice>,
+}
+
+/// What the page says beside the row itself.
+struct Beside {
+    gzip: Option<Opened>,
+    /// Newest results of the module.
+    recent: Vec<Recent>,
+    code: Option<Measured>,
+    /// Of each module that was compiled.
+    licences: Vec<Option<Arc<Licences>>>,
+    built_for: targets::Built,
+    agreed: Vec<String>,
+    verifier_key: String,
+    /// Where the visitor sees us: scheme, host and port.
+    origin: String,
+    withdrawn: Option<Withdrawn>,
+}
+
+/// Shows a result.
+pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let scheme = if app.behind_tls { "https" } else { "http" };
+    let gzip = app.artifacts.compressed(&row.sha256);
+    let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
+    let code = app.catalogue.code(&row.key);
+    let linked = row
+        .built
+        .modules
+        .iter()
+        .filter(|module| module.h1.is_some());
+    let licences = app.catalogue.licences_of(linked);
+    let built_for = app.catalogue.built_for(&row.key);
+    let agreed = app.catalogue.agreed(&row.key);
+    let beside = Beside {
+        gzip: gzip.map_err(|cause| Refusal::internal(&cause))?,
+        recent: recent.map_err(|cause| Refusal::internal(&cause))?,
+        code: code.map_err(|cause| Refusal::internal(&cause))?,
+        licences: licences.map_err(|cause| Refusal::internal(&cause))?,
+        built_for: built_for.map_err(|cause| Refusal::internal(&cause))?,
+        agreed: agreed.map_err(|cause| Refusal::internal(&cause))?,
+        verifier_key: app.ledger.verifier_key(),
+        origin: format!("{scheme}://{}", host.unwrap_or("localhost")),
+        withdrawn: app.rates.withdrawn(&row.key),
+    };
+    Ok(answer::page(&ResultPage::new(row, beside)))
+}
+
+impl ResultPage {
+    fn new(row: &ResultRow, beside: Beside) -> Self {
+        let (key, built, sum) = (&row.key, &row.built, row.sum());
+        let record = Record {
+            key: key.clone(),
+            size: row.size,
+            sum,
+        };
+        let mut other = key.clone();
+        other.variant = match key.variant {
+            Variant::Plain => Variant::Stripped,
+            Variant::Stripped => Variant::Plain,
+        };
+        let code = beside.code.as_ref();
+        let mut licences = beside.licences.iter().map(Option::as_deref);
+        let mut modules = Vec::new();
+        let mut read = Vec::new();
+        for module in &built.modules {
+            match module.h1 {
+                Some(_) => modules.push(Module::of(module, code, licences.next().flatten())),
+                None => read.push(Module::of(module, None, None)),
+            }
+        }
+        let timings = built.timings_ms.iter();
+        let others = beside.recent.iter();
+        let others = others.filter(|one| one.key != *key && one.key.package() == key.package());
+        Self {
+            head: Head::of(key),
+            sum: sum.to_string(),
+            sha256: hex(&row.sha256),
+            size: words::size(row.size),
+            bytes: row.size,
+            gzip: beside.gzip.map(|gzip| words::size(gzip.bytes)),
+            log_index: row.log_index,
+            record: record.text().trim_end_matches('\n').to_owned(),
+            file: key.download_name(),
+            built: words::time(row.built_ms),
+            warnings: clean_all(&built.warnings),
+            has_licences: beside.licences.iter().any(Option::is_some),
+            modules,
+            read,
+            code: beside.code.as_ref().map(Code::of),
+            sdk_h1: clean(&built.sdk_h1),
+            cell: Cell::of(&built.cell),
+            timings: timings
+                .map(|(p, ms)| (words::phase_name(*p), words::duration(*ms)))
+                .collect(),
+            has_output: !built.output.is_empty(),
+            output: built.output.html(),
+            get: get_command(key, &beside.verifier_key, &beside.origin),
+            withdrawn: beside.withdrawn,
+            other_variant: url::build_path(&other),
+            targets: targets::of_build(key, &beside.built_for),
+            agreed: clean_all(&beside.agreed),
+            key: key.to_string(),
+            others: others.map(lists::Choice::of).collect(),
+        }
+    }
+}
+
+impl Module {
+    fn of(module: &ModuleHash, code: Option<&Measured>, found: Option<&Licences>) -> Self {
+        let h1 = module.h1.as_ref().or(module.go_mod_h1.as_ref());
+        let bytes = code.map(|(sums, _)| sums.modules.get(&module.path).copied());
+        Self {
+            path: clean(&module.path),
+            version: clean(&module.version),
+            h1: clean(h1.map_or("", |h1| h1)),
+            code: bytes.map_or(String::new(), |bytes| words::size(bytes.unwrap_or(0))),
+            licences: words::licences(found),
+        }
+    }
+}
+
+impl Code {
+    fn of((sums, largest): &Measured) -> Self {
+        let package = |package: &crate::build::PackageCode| Package {
+            path: package.path.as_str().to_owned(),
+            code: words::size(package.bytes),
+        };
+        Self {
+            bytes: words::size(sums.bytes()),
+            standard_library: words::size(sums.standard_library),
+            other: words::size(sums.other),
+            more: sums.packages.saturating_sub(largest.len()),
+            largest: largest.iter().map(package).collect(),
+        }
+    }
+}
+
+/// The command that fetches and verifies all of it. Every part is of a grammar without quotes.
+fn get_command(key: &BuildKey, verifier_key: &str, origin: &str) -> String {
+    let dir = if key.dir.is_root() {
+        String::new()
+    } else {
+        format!("/{}", key.dir)
+    };
+    let stripped = if key.variant == Variant::Stripped {
+        " --stripped"
+    } else {
+        ""
+    };
+    let (module, target, go) = (&key.module, slashed(key.target), key.go);
+    format!(
+        "hotcell get {module}{dir} --target {target} --go {go}{stripped} \\\n  \
+         --url {origin}/tlog \\\n  --verifierkey {verifier_key}"
+    )
+}
