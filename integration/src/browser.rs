@@ -21,6 +21,9 @@ use crate::{host, http::runtime, paths};
 /// Longest start of the browser's driver.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Highest picture in pixels; long lists look the same further down.
+const PICTURE_MAX: u32 = 6_000;
+
 /// Chromium with its driver; both are gone when this is dropped.
 pub struct Browser {
     driver: Option<WebDriver>,
@@ -139,17 +142,24 @@ impl Browser {
 
     /// Shows pages as on a screen of this width, to somebody who prefers light or dark.
     pub fn look(&self, width: u32, scheme: &str) {
+        self.screen(width, 900);
         let tools = self.driver().cdp();
-        let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1,
-            "mobile": width < 600 });
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         let look = async {
-            let command = "Emulation.setDeviceMetricsOverride";
-            tools.send_raw(command, screen).await?;
             let command = "Emulation.setEmulatedMedia";
             tools.send_raw(command, media).await
         };
         runtime().block_on(look).expect("chromium has these tools");
+    }
+
+    fn screen(&self, width: u32, height: u32) {
+        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1,
+            "mobile": width < 600 });
+        let tools = self.driver().cdp();
+        let command = tools.send_raw("Emulation.setDeviceMetricsOverride", screen);
+        runtime()
+            .block_on(command)
+            .expect("chromium has these tools");
     }
 
     /// From now on pages run no scripts, as for a person who has switched them off.
@@ -173,8 +183,20 @@ impl Browser {
             .expect("chromium has these tools");
     }
 
-    /// Keeps a picture of the page.
+    /// Keeps a picture of the whole page, as on a screen that is high enough.
     pub fn picture(&self, file: &Path) {
+        let size = |what: &str| {
+            let size = self.script(&format!("return {what}")).as_u64();
+            size.and_then(|size| u32::try_from(size).ok())
+        };
+        let (width, height) = (
+            size("innerWidth"),
+            size("document.documentElement.scrollHeight"),
+        );
+        self.screen(
+            width.expect("a width"),
+            height.expect("a height").min(PICTURE_MAX),
+        );
         let picture = self.driver().screenshot(file);
         runtime().block_on(picture).expect("the page can be drawn");
     }

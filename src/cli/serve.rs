@@ -275,10 +275,12 @@ impl Serve {
         let client = client.await?;
         let address = ready.public.local_addr().map_err(|error| failed(&error))?;
         let reach = host::Reach::of(&self.name, address, tls.is_some());
+        let admin = ready.admin.local_addr().map_err(|error| failed(&error))?;
         let redirect = ready.redirect.map(|one| (one, reach.url.clone()));
         let listeners = host::listeners(ready.public, ready.admin, redirect);
         let listeners = listeners.map_err(|error| failed(&error))?;
         let artifacts = ready.data.join("artifacts");
+        let is_proxy_unknown = reach.by_proxy && self.trusted_proxy.is_empty();
         let config = ServeConfig {
             database: config.database,
             artifacts: artifacts.clone(),
@@ -288,11 +290,7 @@ impl Serve {
             tls,
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
-            notes: notes(
-                &engine,
-                &log,
-                reach.by_proxy && self.trusted_proxy.is_empty(),
-            ),
+            notes: notes(&engine, &log, is_proxy_unknown),
             told: watch::hear(self.told(), ready.reading, ready.pair, &mut signals)?,
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
@@ -306,6 +304,7 @@ impl Serve {
         let service = opened.map_err(|error| failed(&error))?;
         // Only now it is ready: what a crash left is swept, and every answer can be given.
         let url = format!("{}/", reach.url);
+        say(format_args!("the operator's page is http://{admin}/"));
         own_key.inspect(|key| say(quorum::offer(&self.name, key, &url)));
         print(key)?;
         print(url)?;

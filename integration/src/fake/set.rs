@@ -61,6 +61,7 @@ pub fn all() -> Vec<Module> {
     all.extend(dependencies());
     all.extend(refused());
     all.extend(peculiar());
+    all.extend(licensed());
     all.extend(CRAFTED.map(|(path, how)| hello(path).crafted(how)));
     all.extend([
         big("ex.example/big"),
@@ -225,6 +226,48 @@ fn peculiar() -> Vec<Module> {
             "ex.example/old",
             "v2.0.0+incompatible",
             &[("main.go", MAIN)],
+        ),
+    ]
+}
+
+/// A command whose modules have licences: two that are known, one of its own, none.
+fn licensed() -> [Module; 3] {
+    let code = |package: &str| {
+        let mut code = format!("package {package}\n");
+        for function in ["Add", "Subtract", "Multiply"] {
+            write!(
+                code,
+                "\n//go:noinline\nfunc {function}(m map[string]int, names ...string) int {{\n\
+                 \tsum := 0\n\tfor at, name := range names {{\n\t\tm[name+\"{function}\"] += at\n\
+                 \t\tsum ^= m[name] * len(name)\n\t}}\n\treturn sum\n}}\n"
+            )
+            .expect("text grows");
+        }
+        code
+    };
+    let module = |path: &str, file: &str, text: &str, code: &str| {
+        let go_mod = format!("module {path}\n\ngo 1.21\n");
+        let files = [("go.mod", &*go_mod), (file, text), ("lib.go", code)];
+        Module::new(path, "v1.0.0", &files)
+    };
+    let own = "You may use this on Tuesdays, when the moon is full.\n";
+    let go_mod = "module ex.example/licensed\n\ngo 1.21\n\n\
+                  require (\n\tex.example/libre v1.0.0\n\tex.example/libre/odd v1.0.0\n)\n";
+    let main = "package main\n\n\
+                import (\n\t\"ex.example/libre\"\n\t\"ex.example/libre/odd\"\n)\n\n\
+                func main() {\n\tm := map[string]int{}\n\
+                \tprintln(libre.Add(m, \"a\"), libre.Subtract(m, \"b\"))\n\
+                \tprintln(odd.Multiply(m, \"c\"))\n}\n";
+    let mit = include_str!("../../../LICENSE-MIT");
+    let libre = module("ex.example/libre", "LICENSE-MIT", mit, &code("libre"));
+    let apache = include_bytes!("../../../LICENSE-APACHE");
+    [
+        libre.file("LICENSE-APACHE", apache),
+        module("ex.example/libre/odd", "COPYING", own, &code("odd")),
+        Module::new(
+            "ex.example/licensed",
+            "v1.0.0",
+            &[("go.mod", go_mod), ("main.go", main)],
         ),
     ]
 }

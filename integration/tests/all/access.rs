@@ -10,7 +10,7 @@ use hotcell_integration::{
     browser::Browser,
     command::Run,
     host, http, paths, sdk,
-    service::{self, build_path},
+    service::{self, Service, build_path},
     tools,
 };
 use serde_json::Value;
@@ -64,6 +64,14 @@ fn pictures() -> PathBuf {
     folder
 }
 
+/// The operator's page; the service says where that is when it starts.
+fn admin_url(service: &Service) -> String {
+    let trace = service.trace();
+    let told = trace.split("the operator's page is ").last();
+    let url = told.and_then(|told| told.split_whitespace().next());
+    url.expect("it says its address").to_owned()
+}
+
 /// One page, at all widths, in light and dark.
 fn check(browser: &Browser, axe: Option<&str>, pictures: &Path, name: &str, url: &str) {
     for width in WIDTHS {
@@ -95,8 +103,10 @@ fn every_page_can_be_used_by_everybody() {
     let hello = build_path("ex.example/hello");
     let stripped = format!("{}-stripped/", hello.trim_end_matches('/'));
     let failed = build_path("ex.example/syntax");
+    let licensed = build_path("ex.example/licensed");
     assert_eq!(record(&hello).status, 200);
     assert_eq!(record(&stripped).status, 200);
+    assert_eq!(record(&licensed).status, 200);
     assert_eq!(record(&failed).status, 404);
     let own = [("sec-fetch-site", "same-origin")];
     let listed = http::post_with(&format!("{url}/ex.example/commands@v1.0.0"), "", &own);
@@ -121,9 +131,11 @@ fn every_page_can_be_used_by_everybody() {
         ("instance", "/-/instance"),
         ("withdrawn", "/-/withdrawn"),
         ("refusal", "/wp-admin/setup.php"),
+        ("modules", &licensed),
     ] {
         check(&browser, axe, &pictures, name, &format!("{url}{path}"));
     }
+    check(&browser, axe, &pictures, "admin", &admin_url(service));
     // The script of these pages would start something, which is not what is looked at.
     browser.refuse("*/static/hotcell.js");
     for (name, path) in [("build", &*unbuilt), ("unlisted", "/ex.example/tidy")] {

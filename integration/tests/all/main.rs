@@ -9,6 +9,7 @@ mod access_log;
 mod auditors;
 mod bad_input;
 mod browser;
+mod code;
 mod commands;
 mod config;
 mod contract;
