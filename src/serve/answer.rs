@@ -10,7 +10,7 @@ use axum::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
             ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-            CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER,
+            CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
         },
     },
     response::{IntoResponse, Response},
@@ -29,6 +29,8 @@ use crate::{
 pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// Answers that mean something else tomorrow.
 pub(super) const NO_STORE: &str = "no-store";
+/// What a browser may do with a download, should it ever show one: nothing.
+const SANDBOX: &str = "sandbox";
 /// When to come back to a busy service.
 const RETRY_AFTER_S: u32 = 30;
 
@@ -154,6 +156,16 @@ impl Refusal {
         )
     }
 
+    /// Its status, and what else belongs into the head of its answer, on a page that shows it.
+    pub(super) fn on(&self, page: Response) -> Response {
+        let mut page = with_status(page, self.status, self.retry_after_s);
+        if self.status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
+            let headers = page.headers_mut();
+            headers.insert(LINK, HeaderValue::from_static(BLOCKED_BY));
+        }
+        page
+    }
+
     /// A problem document (RFC 9457): `about:blank` has the title of its status, and what happened
     /// stands in `detail`; `code` and `remedy` are ours, and `code` is stable.
     pub(super) fn json(&self) -> serde_json::Value {
@@ -172,8 +184,28 @@ impl Refusal {
     }
 }
 
+fn with_status(mut page: Response, status: StatusCode, retry_after_s: Option<u32>) -> Response {
+    *page.status_mut() = status;
+    if let Some(seconds) = retry_after_s {
+        let headers = page.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    page
+}
+
+/// When to ask for a failed build again, where that is of use.
+fn retry_after_s(class: FailureClass) -> Option<u32> {
+    (class == FailureClass::Busy).then_some(RETRY_AFTER_S)
+}
+
+/// The page of a failed build, which may be another one soon.
+pub(super) fn failed(page: Response, class: FailureClass) -> Response {
+    let page = with_status(page, status_of(class), retry_after_s(class));
+    cached(page, NO_STORE)
+}
+
 /// HTTP status of a failed build.
-pub(super) fn status_of(class: FailureClass) -> StatusCode {
+fn status_of(class: FailureClass) -> StatusCode {
     match class {
         FailureClass::CannotBuild => StatusCode::NOT_FOUND,
         FailureClass::BadSpec => StatusCode::BAD_REQUEST,
@@ -189,7 +221,7 @@ impl From<Failure> for Refusal {
         let mut refusal = Self::new(status, &failure.code, &failure.sentence, &failure.remedy);
         refusal.output = failure.output;
         refusal.about = failure.about;
-        refusal.retry_after_s = (failure.class == FailureClass::Busy).then_some(RETRY_AFTER_S);
+        refusal.retry_after_s = retry_after_s(failure.class);
         if failure.class == FailureClass::Internal {
             let mut bytes = [0; 8];
             let _weak = getrandom::fill(&mut bytes);
@@ -219,17 +251,7 @@ impl From<SpecError> for Refusal {
 impl IntoResponse for Refusal {
     /// The body is made by [`negotiate`], which knows what the client reads.
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        if let Some(seconds) = self.retry_after_s {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.status == StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS {
-            response
-                .headers_mut()
-                .insert(LINK, HeaderValue::from_static(BLOCKED_BY));
-        }
+        let mut response = self.on(Response::default());
         response.extensions_mut().insert(self);
         response
     }
@@ -312,8 +334,42 @@ pub(super) fn redirect(status: StatusCode, path: &str, cache: &'static str) -> R
     }
 }
 
+/// A redirect to what is meant today.
+pub(super) fn moved(path: &str) -> Response {
+    redirect(StatusCode::TEMPORARY_REDIRECT, path, NO_STORE)
+}
+
+/// The tag of what has this hash.
+pub(super) fn etag(sha256: &[u8]) -> HeaderValue {
+    let tag = format!("\"{}\"", hex(sha256));
+    HeaderValue::try_from(tag).expect("quotes and hex digits are a header's value")
+}
+
+/// Whether the client has this already (RFC 9110, 13.1.2: tags of the same text are the same, weak
+/// ones too).
+pub(super) fn is_kept(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let seen = headers.get_all(IF_NONE_MATCH).iter();
+    seen.filter_map(|tags| tags.to_str().ok())
+        .flat_map(|tags| tags.split(',').map(str::trim))
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// For who has it already.
+pub(super) fn kept(etag: HeaderValue) -> Response {
+    (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response()
+}
+
+/// For who has this download already; what the answer says of it is kept with it (RFC 9111, 3.2).
+pub(super) fn kept_download(etag: HeaderValue) -> Response {
+    let mut response = kept(etag);
+    let sandbox = HeaderValue::from_static(SANDBOX);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, sandbox);
+    response
+}
+
 /// A binary as a download: never shown, never run by a browser.
-pub(super) fn download(body: Body, bytes: u64, name: &str, sha256: &[u8; 32]) -> Response {
+pub(super) fn download(body: Body, bytes: u64, name: &str, etag: HeaderValue) -> Response {
     let mut response = Response::new(body);
     let quoted = |text: String| HeaderValue::from_str(&text).ok();
     for (header, value) in [
@@ -328,9 +384,9 @@ pub(super) fn download(body: Body, bytes: u64, name: &str, sha256: &[u8; 32]) ->
         ),
         (
             CONTENT_SECURITY_POLICY,
-            Some(HeaderValue::from_static("sandbox")),
+            Some(HeaderValue::from_static(SANDBOX)),
         ),
-        (ETAG, quoted(format!("\"{}\"", hex(sha256)))),
+        (ETAG, Some(etag)),
     ] {
         if let Some(value) = value {
             response.headers_mut().insert(header, value);

@@ -51,9 +51,13 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (head, _) = request.into_parts();
+    let moved = url::moved(head.uri.path().strip_prefix('/').unwrap_or_default());
+    if let (&Method::GET | &Method::HEAD, Some(to)) = (&head.method, moved) {
+        return Ok(answer::moved(&to));
+    }
     let path = parse(&head.uri)?;
     match head.method {
-        Method::GET | Method::HEAD => get(&app, visitor, &head.uri, &head.headers, path).await,
+        Method::GET | Method::HEAD => get(&app, visitor, &head.headers, path).await,
         Method::POST => post(&app, &head.headers, visitor, path).await,
         _ => Ok(not_allowed("GET, HEAD, POST")),
     }
@@ -95,7 +99,6 @@ fn not_allowed(allow: &'static str) -> Response {
 async fn get(
     app: &Arc<App>,
     visitor: Visitor,
-    uri: &Uri,
     headers: &HeaderMap,
     path: Path,
 ) -> Result<Response, Refusal> {
@@ -111,14 +114,8 @@ async fn get(
             Some(key) => build_page(app, visitor, headers, &key, page).await,
             None => {
                 let key = app.concrete(visitor, &build).await?;
-                // What follows the target in the path as it came is a page's name.
-                let page = uri.path().rsplit('/').next().unwrap_or_default();
-                let to = format!("{}{page}", url::build_path(&key));
-                Ok(answer::redirect(
-                    StatusCode::TEMPORARY_REDIRECT,
-                    &to,
-                    NO_STORE,
-                ))
+                let to = format!("{}{}", url::build_path(&key), page.name(&key));
+                Ok(answer::moved(&to))
             }
         },
         Path::Result { key, sum, page } => {
@@ -184,7 +181,7 @@ async fn build_page(
         Page::Record => Ok(record(&wait(app, visitor, headers, key, false).await?)),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            download(app, &row, page).await
+            download(app, headers, &row, page).await
         }
         Page::Log => match app.queue.standing(key).await? {
             Standing::Built(row) => Ok(answer::plain(row.built.output.plain())),
@@ -198,11 +195,7 @@ async fn build_page(
                     url::result_path(key, &row.sum()),
                     key.download_name()
                 );
-                Ok(answer::redirect(
-                    StatusCode::TEMPORARY_REDIRECT,
-                    &to,
-                    NO_STORE,
-                ))
+                Ok(answer::moved(&to))
             }
             _ => Err(Refusal::not_built()),
         },
@@ -224,11 +217,7 @@ async fn show_build(app: &App, headers: &HeaderMap, key: &BuildKey) -> Result<Re
     let (snapshot, place) = match app.queue.standing(key).await? {
         Standing::Built(row) => {
             let to = url::result_path(key, &row.sum());
-            return Ok(answer::redirect(
-                StatusCode::TEMPORARY_REDIRECT,
-                &to,
-                NO_STORE,
-            ));
+            return Ok(answer::moved(&to));
         }
         Standing::Failed(row) => return failed(app, headers, key, *row),
         Standing::Underway(job) => (Some(job.live.snapshot()), app.queue.place(&job)),
@@ -264,9 +253,7 @@ fn failed(
     }
     let mut page = FailurePage::new(key, &row, app.clock.now_ms());
     page.targets = targets_of(app, key)?;
-    let mut page = answer::page(&page);
-    *page.status_mut() = answer::status_of(row.failure.class);
-    Ok(answer::cached(page, NO_STORE))
+    Ok(answer::failed(answer::page(&page), row.failure.class))
 }
 
 /// Waits for a build that this request starts, or joins.
@@ -317,14 +304,8 @@ async fn result_page(
         (_, Standing::Built(row)) => *row,
         (Page::Log | Page::Dl | Page::Retry, _) => return Err(Refusal::not_built()),
         (Page::Show | Page::Events, _) => {
-            let to = url::build_path(key);
-            let page = if page == Page::Events { "events" } else { "" };
-            let to = format!("{to}{page}");
-            return Ok(answer::redirect(
-                StatusCode::TEMPORARY_REDIRECT,
-                &to,
-                NO_STORE,
-            ));
+            let to = format!("{}{}", url::build_path(key), page.name(key));
+            return Ok(answer::moved(&to));
         }
         (Page::Record | Page::Download | Page::DownloadGz, _) => {
             wait(app, visitor, headers, key, false).await?
@@ -342,7 +323,8 @@ async fn result_page(
         Page::Show => result_page::show(app, headers, &row),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            Ok(answer::cached(download(app, &row, page).await?, IMMUTABLE))
+            let response = download(app, headers, &row, page).await?;
+            Ok(answer::cached(response, IMMUTABLE))
         }
         Page::Record => Ok(answer::cached(record(&row), IMMUTABLE)),
         page => build_page(app, visitor, headers, key, page).await,
@@ -358,8 +340,17 @@ fn record(row: &ResultRow) -> Response {
     answer::plain(record.text())
 }
 
-async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Refusal> {
+async fn download(
+    app: &App,
+    headers: &HeaderMap,
+    row: &ResultRow,
+    page: Page,
+) -> Result<Response, Refusal> {
     app.rates.check_withdrawn(&row.key)?;
+    let etag = answer::etag(&row.sha256);
+    if answer::is_kept(headers, &etag) {
+        return Ok(answer::kept_download(etag));
+    }
     let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
     let opened = tokio::task::spawn_blocking(move || match page {
         Page::DownloadGz => artifacts.gzip(&sha256),
@@ -379,5 +370,5 @@ async fn download(app: &App, row: &ResultRow, page: Page) -> Result<Response, Re
     }
     let bytes = opened.bytes;
     let body = app.hot.body((row.sha256, page == Page::DownloadGz), opened);
-    Ok(answer::download(body, bytes, &name, &row.sha256))
+    Ok(answer::download(body, bytes, &name, etag))
 }

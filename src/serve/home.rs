@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Form,
-    extract::{State, rejection::FormRejection},
+    extract::{
+        Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header::USER_AGENT},
     response::Response,
 };
@@ -30,6 +33,8 @@ use crate::{
 
 /// Lines of "recent builds".
 const RECENT: u32 = 20;
+/// Characters of a wrong spec that are shown again: the longest right one fits.
+const TYPED_MAX: usize = BuildKey::LEN_MAX;
 /// Longest Go version that is looked at; the longest real one is `go1.26.latest`.
 const GO_LEN_MAX: usize = 32;
 
@@ -45,13 +50,28 @@ pub(super) struct Asked {
     stripped: String,
 }
 
-/// `GET /`
+/// What the form of gobuild's home page sends.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Linked {
+    #[serde(default)]
+    m: String,
+}
+
+/// `GET /`; `/?m=<module>` leads to its page.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    linked: Result<Query<Linked>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let form = blank_form(&headers, String::new());
-    home(&app, form, None).await
+    let typed = linked.map(|Query(linked)| linked.m).unwrap_or_default();
+    let meant = paste::meant(&typed);
+    if meant.is_empty() {
+        return home(&app, blank_form(&headers, meant), None).await;
+    }
+    match url::Path::parse(&meant) {
+        Ok(_) => Ok(answer::moved(&format!("/{meant}"))),
+        Err(error) => mend(&app, &headers, typed_form(&headers, &typed), error.into()).await,
+    }
 }
 
 /// `POST /`: resolves what was typed, starts the build and goes to its page.
@@ -77,21 +97,30 @@ pub(super) async fn submit(
             &url::build_path(&key),
             NO_STORE,
         )),
-        // Shown above the form, with what was typed, so that it can be mended.
-        Err(refusal) if answer::Accept::of(&headers) == answer::Accept::Html => {
-            let mut form = blank_form(&headers, asked.spec.chars().take(800).collect());
+        Err(refusal) => {
+            let mut form = typed_form(&headers, &asked.spec);
             form.go = asked.go.chars().take(GO_LEN_MAX).collect();
             form.stripped = !asked.stripped.is_empty();
             if let Ok(target) = Target::parse(&asked.target) {
                 form.targets = pages::choices(target);
             }
-            let problem = format!("{}: {}", refusal.sentence, refusal.remedy);
-            let mut page = home(&app, form, Some(problem)).await?;
-            *page.status_mut() = refusal.status;
-            Ok(page)
+            mend(&app, &headers, form, refusal).await
         }
-        Err(refusal) => Err(refusal),
     }
+}
+
+/// For people a refusal stands above the form, with what they typed, so that it can be mended.
+async fn mend(
+    app: &App,
+    headers: &HeaderMap,
+    form: pages::Form,
+    refusal: Refusal,
+) -> Result<Response, Refusal> {
+    if answer::Accept::of(headers) != answer::Accept::Html {
+        return Err(refusal);
+    }
+    let problem = format!("{}: {}", refusal.sentence, refusal.remedy);
+    Ok(refusal.on(home(app, form, Some(problem)).await?))
 }
 
 async fn start(app: &App, visitor: Visitor, asked: &Asked) -> Result<BuildKey, Refusal> {
@@ -179,17 +208,13 @@ pub(super) async fn module(
     module: ModulePath,
     query: Option<VersionQuery>,
 ) -> Result<Response, Refusal> {
-    let moved = |to: String| {
-        let status = StatusCode::TEMPORARY_REDIRECT;
-        Ok(answer::redirect(status, &to, NO_STORE))
-    };
     let asked = match &query {
         None => None,
         Some(query) => match query.exact() {
             Some(version) => Some(ModuleVersion::new(module.clone(), version)?),
             None => {
                 let found = app.resolve(visitor, of_module(&module, query)).await?;
-                return moved(format!("/{}", found.module));
+                return Ok(answer::moved(&format!("/{}", found.module)));
             }
         },
     };
@@ -197,7 +222,8 @@ pub(super) async fn module(
     if let (Some(asked), Some(Ok(commands))) = (&asked, &listed)
         && let [only] = &commands[..]
     {
-        return moved(pages::command_page(asked, &only.dir, guess(headers)));
+        let to = pages::command_page(asked, &only.dir, guess(headers));
+        return Ok(answer::moved(&to));
     }
     let versions = versions(app, visitor, &module, query).await?;
     let mut shown = asked.clone();
@@ -299,11 +325,12 @@ pub(super) async fn package(
         variant: Variant::Plain,
     };
     let key = app.concrete(visitor, &build).await?;
-    Ok(answer::redirect(
-        StatusCode::TEMPORARY_REDIRECT,
-        &url::build_path(&key),
-        NO_STORE,
-    ))
+    Ok(answer::moved(&url::build_path(&key)))
+}
+
+/// With what was typed, as far as anybody types.
+fn typed_form(headers: &HeaderMap, typed: &str) -> pages::Form {
+    blank_form(headers, typed.chars().take(TYPED_MAX).collect())
 }
 
 fn blank_form(headers: &HeaderMap, spec: String) -> pages::Form {

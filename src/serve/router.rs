@@ -7,7 +7,7 @@ use axum::{
     extract::{DefaultBodyLimit, Path, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, STRICT_TRANSPORT_SECURITY},
+        header::{CONTENT_TYPE, ETAG, LOCATION, STRICT_TRANSPORT_SECURITY},
     },
     middleware,
     response::{IntoResponse as _, Response},
@@ -28,7 +28,6 @@ use super::{
     tlog,
     tls::HSTS,
 };
-use crate::spec::hex;
 
 /// Largest body: the form of the home page, escaped.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -45,7 +44,8 @@ const ROBOTS: &str = "User-agent: *\n\
     Disallow: /*/retry$\n\
     Disallow: /*/log$\n\
     Disallow: /*/dl$\n\
-    Disallow: /*-go1.*/*-go1.\n";
+    Disallow: /*-go1.*/*-go1.\n\
+    Disallow: /*-latest*/*-latest\n";
 
 /// The public side.
 pub(super) fn public(app: Arc<App>) -> Router {
@@ -129,9 +129,9 @@ const ASSETS: [(&str, &str, &str); 3] = [
 ];
 
 async fn asset(headers: HeaderMap, Path(file): Path<String>) -> Result<Response, Refusal> {
-    static ETAGS: OnceLock<Vec<String>> = OnceLock::new();
+    static ETAGS: OnceLock<Vec<HeaderValue>> = OnceLock::new();
     let etags = ETAGS.get_or_init(|| {
-        let digest = |(_, _, text): &(_, _, &str)| format!("\"{}\"", hex(&Sha256::digest(text)));
+        let digest = |(_, _, text): &(_, _, &str)| answer::etag(&Sha256::digest(text));
         ASSETS.iter().map(digest).collect()
     });
     let found = ASSETS
@@ -141,20 +141,14 @@ async fn asset(headers: HeaderMap, Path(file): Path<String>) -> Result<Response,
     let Some(((_, kind, text), etag)) = found else {
         return Err(Refusal::not_found("there is no such file"));
     };
-    let seen = headers
-        .get(IF_NONE_MATCH)
-        .and_then(|seen| seen.to_str().ok());
-    let mut response = if seen.is_some_and(|seen| seen.contains(etag.as_str())) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        (*text).into_response()
-    };
+    if answer::is_kept(&headers, etag) {
+        return Ok(answer::kept(etag.clone()));
+    }
+    let mut response = (*text).into_response();
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(etag) = HeaderValue::from_str(etag) {
-        response.headers_mut().insert(ETAG, etag);
-    }
+    response.headers_mut().insert(ETAG, etag.clone());
     Ok(response)
 }
 

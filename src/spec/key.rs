@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{GoVersion, ModuleVersion, PackageDir, SpecError, Target};
+use super::{GoVersion, ModulePath, ModuleVersion, PackageDir, SpecError, Target};
 
 /// How the binary is linked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,16 +110,7 @@ impl BuildKey {
     /// Name of the binary without suffix: last element of the package that is no major version.
     #[must_use]
     pub fn name(&self) -> &str {
-        if self.dir.is_root() {
-            return self.module.path.base_name();
-        }
-        let dir = self.dir.as_str();
-        let base = match dir.rsplit_once('/') {
-            Some((parent, last)) if is_major(last) => parent,
-            _ if is_major(dir) => return self.module.path.base_name(),
-            _ => dir,
-        };
-        base.rsplit('/').next().unwrap_or(base)
+        name(&self.module.path, &self.dir)
     }
 
     /// File name in `GOPATH/bin`, as the go command writes it.
@@ -131,12 +122,9 @@ impl BuildKey {
     /// File name for people: `age-v1.2.1-go1.26.8[-stripped][.exe]`.
     #[must_use]
     pub fn download_name(&self) -> String {
-        let (name, version, go) = (self.name(), &self.module.version, self.go);
-        format!(
-            "{name}-{version}-{go}{}{}",
-            self.variant.suffix(),
-            self.target.exe_suffix()
-        )
+        let (version, go) = (&self.module.version, self.go);
+        let (variant, exe) = (self.variant.suffix(), self.target.exe_suffix());
+        format!("{}-{version}-{go}{variant}{exe}", self.name())
     }
 
     /// Target, release and variant as in keys: `linux-amd64-go1.26.8[-stripped]`.
@@ -144,6 +132,20 @@ impl BuildKey {
     pub fn target_text(&self) -> String {
         format!("{}-{}{}", self.target, self.go, self.variant.suffix())
     }
+}
+
+/// Name of the binary of a package, as the go command finds it.
+pub(super) fn name<'a>(module: &'a ModulePath, dir: &'a PackageDir) -> &'a str {
+    if dir.is_root() {
+        return module.base_name();
+    }
+    let dir = dir.as_str();
+    let base = match dir.rsplit_once('/') {
+        Some((parent, last)) if is_major(last) => parent,
+        _ if is_major(dir) => return module.base_name(),
+        _ => dir,
+    };
+    base.rsplit('/').next().unwrap_or(base)
 }
 
 impl fmt::Display for BuildKey {

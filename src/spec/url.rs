@@ -2,7 +2,8 @@
 
 use super::{
     BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, SpecError, Sum, Target,
-    Variant, VersionQuery, key::split_target,
+    Variant, VersionQuery,
+    key::{self, split_target},
 };
 
 /// What a path below `/` asks for. First elements that are reserved never get here.
@@ -77,6 +78,21 @@ impl BuildQuery {
             variant: self.variant,
         })
     }
+
+    /// Whether the binary may be asked for as `file`. Names that move stand in it as in the path:
+    /// `age-latest-latest`. Clients of gobuild name a binary by the last element of its path, even
+    /// when that is a major version, which the go command skips.
+    fn is_download(&self, file: &str) -> bool {
+        let path = match self.dir.is_root() {
+            true => self.module.as_str(),
+            false => self.dir.as_str(),
+        };
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let (variant, exe) = (self.variant.suffix(), self.target.exe_suffix());
+        let rest = format!("-{}-{}{variant}{exe}", self.query, self.go);
+        let name = file.strip_suffix(rest.as_str());
+        name.is_some_and(|name| name == last || name == key::name(&self.module, &self.dir))
+    }
 }
 
 /// Pages of a build or result.
@@ -98,6 +114,24 @@ pub enum Page {
     Download,
     /// The binary, compressed.
     DownloadGz,
+}
+
+impl Page {
+    /// What stands behind the path of a build or a result.
+    #[must_use]
+    pub fn name(self, key: &BuildKey) -> String {
+        let name = match self {
+            Self::Show => "",
+            Self::Log => "log",
+            Self::Events => "events",
+            Self::Record => "record",
+            Self::Retry => "retry",
+            Self::Dl => "dl",
+            Self::Download => return key.download_name(),
+            Self::DownloadGz => return format!("{}.gz", key.download_name()),
+        };
+        name.to_owned()
+    }
 }
 
 impl Path {
@@ -149,7 +183,6 @@ impl Path {
 
     fn parse_page(build: BuildQuery, rest: &[&str], text: &str) -> Result<Self, SpecError> {
         let error = |why| SpecError::new("page", text, why);
-        let key = build.exact();
         let page_of = |name: &str| match name {
             "" => Ok(Page::Show),
             "log" => Ok(Page::Log),
@@ -157,14 +190,11 @@ impl Path {
             "record" => Ok(Page::Record),
             "retry" => Ok(Page::Retry),
             "dl" => Ok(Page::Dl),
-            file => {
-                let name = key.as_ref().map(BuildKey::download_name);
-                match (name.as_deref(), file.strip_suffix(".gz")) {
-                    (Some(name), _) if name == file => Ok(Page::Download),
-                    (Some(name), Some(file)) if name == file => Ok(Page::DownloadGz),
-                    _ => Err(error("there is no such page of a build")),
-                }
-            }
+            file => match file.strip_suffix(".gz") {
+                _ if build.is_download(file) => Ok(Page::Download),
+                Some(file) if build.is_download(file) => Ok(Page::DownloadGz),
+                _ => Err(error("there is no such page of a build")),
+            },
         };
         match rest {
             [] => Err(error("it does not end with a slash")),
@@ -174,6 +204,7 @@ impl Path {
             },
             [sum, page] => {
                 let (sum, page) = (Sum::parse(sum)?, page_of(page)?);
+                let key = build.exact();
                 let key = key.ok_or_else(|| error("a result has no moving names"))?;
                 Ok(Self::Result { key, sum, page })
             }
@@ -185,6 +216,21 @@ impl Path {
 /// `linux-z80-go1.26.8` was meant as a target: better said so than taken for a folder.
 fn looks_like_target(element: &str) -> bool {
     element.split('-').count() >= 3 && element.contains("-go1.")
+}
+
+/// Where an address of gobuild leads that has another form here: `/m/…`, `/b/…` and `/r/…` are what
+/// it had first, and the page of a module may end with slashes. `path` is without its first slash.
+#[must_use]
+pub fn moved(path: &str) -> Option<String> {
+    let old = ["m/", "b/", "r/"].iter();
+    let rest = old.filter_map(|old| path.strip_prefix(old)).next();
+    let rest = rest.unwrap_or(path);
+    let rest = match rest.contains('@') {
+        true => rest,
+        false => rest.trim_end_matches('/'),
+    };
+    // What is parsed leads to no other host.
+    (rest != path && Path::parse(rest).is_ok()).then(|| format!("/{rest}"))
 }
 
 /// Path of a build's page, with its slashes.
@@ -232,6 +278,70 @@ mod tests {
                 matches!(path, Path::Result { page: found, .. } if found == page),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn downloads_have_the_names_that_clients_of_gobuild_make() {
+        let named = |text: &str| match Path::parse(text) {
+            Ok(Path::Build { page, .. } | Path::Result { page, .. }) => Some(page),
+            _ => None,
+        };
+        let major = "a.b/tool/v2@v2.0.0/windows-amd64-go1.26.8-stripped/";
+        let moving = "a.b/tool/v2@latest/cmd/x/linux-amd64-go1.26.latest/";
+        for (start, name, page) in [
+            (major, "tool-v2.0.0-go1.26.8-stripped.exe", Page::Download),
+            (major, "v2-v2.0.0-go1.26.8-stripped.exe", Page::Download),
+            (
+                major,
+                "v2-v2.0.0-go1.26.8-stripped.exe.gz",
+                Page::DownloadGz,
+            ),
+            (moving, "x-latest-go1.26.latest", Page::Download),
+            (moving, "x-latest-go1.26.latest.gz", Page::DownloadGz),
+        ] {
+            assert_eq!(named(&format!("{start}{name}")), Some(page), "{name}");
+        }
+        let result = format!("{major}{SUM}/v2-v2.0.0-go1.26.8-stripped.exe.gz");
+        assert_eq!(named(&result), Some(Page::DownloadGz));
+        for (start, name) in [
+            (major, "v2-v2.0.0-go1.26.8.exe"),
+            (major, "-v2.0.0-go1.26.8-stripped.exe"),
+            (major, "v3-v2.0.0-go1.26.8-stripped.exe"),
+            (moving, "x-v2.0.0-go1.26.latest"),
+            (moving, "v2-latest-go1.26.latest"),
+        ] {
+            assert_eq!(named(&format!("{start}{name}")), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn old_addresses_lead_on_and_to_no_other_host() {
+        let result = format!("{BUILD}{SUM}/");
+        for (old, new) in [
+            ("m/filippo.io/age", "filippo.io/age"),
+            ("m/filippo.io/age/", "filippo.io/age"),
+            ("filippo.io/age/", "filippo.io/age"),
+            ("filippo.io/age//", "filippo.io/age"),
+            (&format!("b/{BUILD}"), BUILD),
+            (&format!("b/{BUILD}log"), &format!("{BUILD}log")),
+            (&format!("r/{result}"), &result),
+        ] {
+            assert_eq!(moved(old), Some(format!("/{new}")), "{old}");
+        }
+        for other in [
+            "",
+            "filippo.io/age",
+            BUILD,
+            &result,
+            "m/",
+            "m//attacker.example/x",
+            "b/m/filippo.io/age",
+            "r/\\attacker.example/x",
+            "x/filippo.io/age",
+            "b/filippo.io/../age@v1.2.1",
+        ] {
+            assert_eq!(moved(other), None, "{other}");
         }
     }
 

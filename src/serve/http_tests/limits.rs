@@ -210,3 +210,26 @@ async fn all_who_ask_for_a_name_at_once_share_one_question() {
     }
     assert_eq!(site.bench.executor.resolved.load(Relaxed), 1);
 }
+
+#[tokio::test]
+async fn a_person_whose_form_is_refused_is_told_when_to_come_back() {
+    let site = Site::new().await;
+    let mut refused = None;
+    for n in 0..200 {
+        let form = format!("spec=example.org/m{n}@latest/cmd/tool&go=go1.26.8");
+        let request = Request::post("/")
+            .header("host", "localhost")
+            .header("sec-fetch-site", "same-origin")
+            .header("accept", "text/html")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form));
+        let answer = site.send_from([192, 0, 2, 1], request.unwrap()).await;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let page = refused.expect("nobody may ask for that much");
+    assert!(!page.header("retry-after").is_empty(), "{}", page.text());
+    assert!(page.text().contains("<form") && page.text().contains("come back in "));
+}

@@ -297,6 +297,7 @@ async fn robots_are_kept_from_what_starts_builds() {
         "Disallow: /*/events$",
         "Disallow: /*/record$",
         "Disallow: /*-go1.*/*-go1.",
+        "Disallow: /*-latest*/*-latest",
     ] {
         assert!(robots.text().lines().any(|found| found == line), "{line}");
     }

@@ -36,6 +36,7 @@ mod cosign;
 mod door;
 mod h2;
 mod limits;
+mod links;
 mod lists;
 mod log_paths;
 mod observations;

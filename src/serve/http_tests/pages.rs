@@ -183,6 +183,7 @@ async fn failures_have_their_status_code_and_sentence() {
         }
         let page = site.browse(&format!("/{KEY}")).await;
         assert_eq!(page.status.as_u16(), status);
+        assert_eq!(page.header("retry-after").is_empty(), status != 503);
         for part in [
             "some_code",
             "the module does not compile",

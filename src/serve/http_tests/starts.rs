@@ -159,6 +159,10 @@ async fn moving_names_redirect_to_concrete_ones_and_are_not_kept() {
             format!("/{KEY}events"),
         ),
         (
+            "/example.org/m@latest/cmd/tool/linux-amd64-latest/tool-latest-latest.gz",
+            format!("/{KEY}{NAME}.gz"),
+        ),
+        (
             "/example.org/m@latest/cmd/tool",
             "/example.org/m@v1.2.3/cmd/tool/windows-amd64-go1.26.8/".to_owned(),
         ),
