@@ -1,19 +1,27 @@
 // Xmod is an independent client of a log: the Go project's own sumdb packages and nothing of hotcell.
 //
-//	xmod URL VKEY [-old FILE] [KEY...]
+//	xmod URL VKEY [-old FILE] [-get FOLDER] [KEY...]
 //
 // It verifies the signed head, every record of the log through authenticated tiles, that each KEY is
-// looked up to the record in the tree, and that the head in FILE, when given, is a prefix. It prints
-// {"size": N, "note": "…", "records": ["…"]} and exits with status 1 when anything is wrong.
+// looked up to the record in the tree, and that the head in FILE, when given, is a prefix. With
+// FOLDER it downloads the binary of each KEY, where clients of gobuild look for it, and compares it
+// with its record. It prints {"size": N, "note": "…", "records": ["…"]} and exits with status 1 when
+// anything is wrong.
 package main
 
 import (
 	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +34,9 @@ const height = 8
 
 // answerMax is the most that one answer may hold.
 const answerMax = 4 << 20
+
+// binaryMax is the largest binary that is kept.
+const binaryMax = 256 << 20
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -43,7 +54,7 @@ type client struct {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return fmt.Errorf("usage: xmod URL VKEY [-old FILE] [KEY...]")
+		return fmt.Errorf("usage: xmod URL VKEY [-old FILE] [-get FOLDER] [KEY...]")
 	}
 	verifier, err := note.NewVerifier(args[1])
 	if err != nil {
@@ -66,12 +77,20 @@ func run(args []string) error {
 		}
 		args = args[2:]
 	}
+	folder := ""
+	if len(args) > 1 && args[0] == "-get" {
+		folder, args = args[1], args[2:]
+	}
 	records, err := c.records(tree, hashes)
 	if err != nil {
 		return err
 	}
 	for _, key := range args {
-		if err := c.lookup(key, records); err != nil {
+		record, err := c.lookup(key, records)
+		if err == nil && folder != "" {
+			err = c.download(record, folder)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
@@ -177,26 +196,70 @@ func prove(tree tlog.Tree, hashes tlog.HashReader, id int64, text string) error 
 }
 
 // lookup asks for one key, verifies the head that comes with it and compares with the data tiles.
-func (c *client) lookup(key string, records []string) error {
+func (c *client) lookup(key string, records []string) (string, error) {
 	answer, err := c.get("/lookup/" + key)
 	if err != nil {
-		return err
+		return "", err
 	}
 	id, text, rest, err := tlog.ParseRecord(answer)
 	if err != nil {
-		return err
+		return "", err
 	}
 	tree, err := c.open(rest)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := prove(tree, tlog.TileHashReader(tree, c), id, string(text)); err != nil {
-		return err
+		return "", err
 	}
 	if id < int64(len(records)) && records[id] != string(text) {
-		return fmt.Errorf("record %d is another one in the data tiles", id)
+		return "", fmt.Errorf("record %d is another one in the data tiles", id)
 	}
-	return nil
+	return string(text), nil
+}
+
+// download fetches the compressed binary of a record into folder, from the address that clients of
+// gobuild make of it: the name is the last element of the path, whatever it says.
+func (c *client) download(record, folder string) error {
+	fields := strings.Split(strings.TrimSuffix(record, "\n"), " ")
+	if len(fields) != 9 {
+		return fmt.Errorf("a record of %d fields", len(fields))
+	}
+	module, version, dir, goos, goarch := fields[0], fields[1], fields[2], fields[3], fields[4]
+	goversion, size, sum, variant := fields[5], fields[6], fields[7], fields[8]
+	name, target := path.Base(module+dir), goos+"-"+goarch+"-"+goversion
+	file := name + "-" + version + "-" + goversion
+	if variant != "" {
+		target += "-" + variant
+		file += "-" + variant
+	}
+	if goos == "windows" {
+		file += ".exe"
+	}
+	address := strings.TrimSuffix(c.url, "/tlog") + "/" +
+		path.Join(module+"@"+version, dir, target, sum, file+".gz")
+	response, err := http.Get(address)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", address, response.Status)
+	}
+	unpacked, err := gzip.NewReader(response.Body)
+	if err != nil {
+		return err
+	}
+	bytes, err := io.ReadAll(io.LimitReader(unpacked, binaryMax))
+	if err != nil {
+		return err
+	}
+	hash := sha256.Sum256(bytes)
+	found := "0" + base64.RawURLEncoding.EncodeToString(hash[:20])
+	if found != sum || strconv.Itoa(len(bytes)) != size {
+		return fmt.Errorf("%s has sum %s and %d bytes", address, found, len(bytes))
+	}
+	return os.WriteFile(filepath.Join(folder, name), bytes, 0o755)
 }
 
 // Height, ReadTiles and SaveTiles make the client a tile reader.

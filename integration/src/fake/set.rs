@@ -223,6 +223,14 @@ fn peculiar() -> Vec<Module> {
         retracted("v1.1.0", "\nretract v1.1.0 // broken on purpose\n"),
         commands,
         Module::new(
+            "ex.example/major/v2",
+            "v2.0.0",
+            &[
+                ("go.mod", "module ex.example/major/v2\n\ngo 1.21\n"),
+                ("main.go", MAIN),
+            ],
+        ),
+        Module::new(
             "ex.example/old",
             "v2.0.0+incompatible",
             &[("main.go", MAIN)],

@@ -20,6 +20,7 @@ mod fakes;
 mod flood;
 mod frozen;
 mod get;
+mod gobuild;
 mod gomod;
 mod hostile_modules;
 mod hostile_output;

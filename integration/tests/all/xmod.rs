@@ -64,6 +64,29 @@ fn an_independent_client_accepts_every_record_and_every_head() {
 }
 
 #[test]
+fn every_binary_is_where_clients_of_gobuild_look_for_it() {
+    let service = service::service();
+    let folder = paths::scratch("xmod");
+    let got = folder.path().to_str().expect("paths of tests are UTF-8");
+    let go = sdk::GO;
+    let keys = [
+        key("ex.example/hello"),
+        format!("ex.example/UpperCase/Tool@v1.0.0/linux-amd64-{go}-stripped/"),
+        format!("ex.example/commands@v1.0.0/cmd/one/linux-amd64-{go}/"),
+        format!("ex.example/major/v2@v2.0.0/linux-amd64-{go}/"),
+        format!("ex.example/old@v2.0.0+incompatible/linux-amd64-{go}/"),
+    ];
+    let mut args = vec!["-get", got];
+    args.extend(keys.iter().map(String::as_str));
+    let ended = xmod(&service.url(), service.verifier_key(), &args);
+    assert_eq!(ended.code, 0, "{}", ended.err());
+    for name in ["hello", "Tool", "one", "v2", "old"] {
+        let printed = Run::new(folder.path().join(name)).succeed();
+        assert_eq!(printed.err(), "hello\n", "{name}");
+    }
+}
+
+#[test]
 fn an_independent_client_refuses_another_key_and_another_history() {
     let service = service::service();
     let folder = paths::scratch("xmod");
