@@ -13,6 +13,7 @@ use nix::sched::CloneFlags;
 
 use crate::{
     cell,
+    privilege::IDS_BASE,
     sys::{
         self,
         mount::{self, Attributes},
@@ -103,13 +104,21 @@ fn in_child(namespaces: CloneFlags, work: impl FnOnce() -> io::Result<()>) -> io
     if threads != 1 {
         return Err(io::Error::other("this process has threads already"));
     }
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    // Root gives a cell another id; to map its own, it needs CAP_SETFCAP (Linux 5.12).
+    let (uid, gid) = match nix::unistd::geteuid() {
+        root if root.is_root() => (IDS_BASE, IDS_BASE),
+        own => (own.as_raw(), nix::unistd::getegid().as_raw()),
+    };
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     match process::fork(namespaces.bits())? {
         Forked::Child => {
             let mut go_on = [0];
             let ready = nix::unistd::read(&read, &mut go_on);
-            let done = ready.map_err(io::Error::from).and_then(|_| work());
+            let done = ready.map_err(io::Error::from).and_then(|_| {
+                nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
+                nix::unistd::setresuid(0.into(), 0.into(), 0.into())?;
+                work()
+            });
             let status = match done {
                 Ok(()) => WORKED,
                 Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL).clamp(1, 200),
@@ -117,7 +126,7 @@ fn in_child(namespaces: CloneFlags, work: impl FnOnce() -> io::Result<()>) -> io
             process::exit_now(status)
         }
         Forked::Parent { pid, .. } => {
-            let mapped = map(pid, uid.as_raw(), gid.as_raw());
+            let mapped = map(pid, uid, gid);
             File::from(write).write_all(&[1])?;
             let exit = process::reap(pid)?;
             mapped?;
@@ -133,7 +142,7 @@ fn in_child(namespaces: CloneFlags, work: impl FnOnce() -> io::Result<()>) -> io
     }
 }
 
-/// Maps id 0 inside to the caller outside (user_namespaces(7)).
+/// Maps id 0 inside to an id outside (user_namespaces(7)).
 fn map(pid: i32, uid: u32, gid: u32) -> io::Result<()> {
     let write = |file: &str, text: &str| -> io::Result<()> {
         let path = format!("/proc/{pid}/{file}");
