@@ -12,6 +12,7 @@ mod browser;
 mod code;
 mod commands;
 mod config;
+mod container;
 mod contract;
 mod crowd;
 mod doctor;
