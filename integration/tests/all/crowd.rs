@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// Addresses for documentation (RFC 5737) that nobody else has here: the service, one who takes all,
+/// Addresses for documentation (RFC 5737) that nobody else has here: the service, one who takes
 /// and somebody else.
 const SERVICE: &str = "198.51.100.1:8000";
 const GREEDY: &str = "198.51.100.7:0";
