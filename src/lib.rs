@@ -32,8 +32,8 @@
 //!
 //! | role | lives | holds | reads bytes from |
 //! |---|---|---|---|
-//! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets, the key of its certificate; own user | the public, TLS and HTTP only |
-//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses, verifiers |
+//! | `serve` (or `hotcell build`) | always | database, artifacts, listening sockets, the key of its certificate, with `--acme` its account at the authority ([`acme`]); own user | the public, TLS and HTTP only; with `--acme` the authority, carried by `fetch` |
+//! | `fetch` | always | the way out; only writer of the module cache; own user | module proxy, checksum database, witnesses, verifiers, authority |
 //! | `relay` | one per cell | descriptors: the cell's listener, a session with `fetch`, the output folder; own user | one cell |
 //! | `supervise` | always | root (rootless: the person), one thread, no network; only writer of SDKs and frozen caches | `serve`, bounded messages |
 //! | `sign` | always, for `serve` | the keys of log and witness, its own last head, the heads of others that it cosigned; own user | `serve`: size, root and a consistency proof; signed heads of other logs |
@@ -54,7 +54,8 @@
 //!  public ── HTTP ──▶ serve ──▶ supervise ──▶ cell (go, compile, asm, link)
 //!                       │           └──────▶ relay ◀── HTTP ──┘  │ one file
 //!                       └─▶ fetch ◀──────────── session ─┘ ◀─────┘
-//!                             └── HTTPS ──▶ module proxy, checksum database, witnesses, verifiers
+//!                             └── HTTPS ──▶ module proxy, checksum database,
+//!                                           witnesses, verifiers, authority
 //! ```
 //!
 //! # Threat model
@@ -66,12 +67,13 @@
 //! | visitor, web page in a visitor's browser | parsing once, limits for each connection and client, the operator's rules, same-origin POST, `Host` check | a visitor can use the machine's time, within limits |
 //! | cell whose compiler was exploited | namespaces, Landlock, seccomp, no capability; closure kept by `fetch`; nothing shared is writable | it chooses the bytes of its own artifact |
 //! | compromised `relay` | an empty network namespace, no file but the cell's output, no call but those of its list; `fetch` keeps the closure | it chooses the artifact of its own build |
-//! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and connect to whatever the host reaches over TCP and UDP |
-//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor end a log, nor have a fork of another log cosigned; it cannot read a key of log or witness, start a program, or call anybody | it has the key of its certificate; it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
+//! | compromised `fetch` | it cannot reach database, log or keys, nor start a program; it reads its cache and the resolver's files only; SDKs are hashed again by the supervisor | it can lie about modules, and in the name of the authority, and connect to whatever the host reaches over TCP and UDP |
+//! | compromised `serve` | it cannot change an SDK, a frozen cache, a policy or what `sign` signed before, nor end a log, nor have a fork of another log cosigned; it cannot read a key of log or witness, start a program, or call anybody | it has the key of its certificate, and can ask the authority for more; it can lie in its own log and stop service; `sign` signs what follows from the last head, true or not |
 //! | compromised `sign` | it has no network and no file but its own; it sees sizes, roots and statements only | it has the keys: it can sign a fork, which clients that keep heads notice |
 //! | witness, or whoever answers for it | its lines are verified; it never holds an entry back | it can refuse, and it can fence the log until it is taken from `--witness` |
 //! | another log that is cosigned here | its heads are verified, few, and remembered in `sign`; a fork is refused and told | it can have 20 true heads cosigned in a second |
 //! | verifier, or whoever answers for it | what it says is signed and is of its key and this build; it alone never has anything published | it can refuse and it can lie: below the quorum a build is held back and a person is told |
+//! | authority of the certificate, or whoever answers for it | it is asked on one host only; what it gives is checked as a file is; it sees its challenge while it looks for one name, and nobody else does | it can refuse, and it can give others a certificate for our name |
 //! | operator | clients keep the heads they saw; a fork is evidence | the operator can stop the service |
 //! | a bug of the kernel | several independent layers must all fail | without a virtual machine, a full compromise of the kernel wins |
 //!
@@ -102,12 +104,15 @@
 //! - No instance asks others on behalf of an instance that asks it, and a build that waits for
 //!   others holds no place among the builds: instances that verify each other never wait for each
 //!   other ([`verifiers`]).
+//! - An authority looks for us in vain at most four times an hour, however often the service is
+//!   started ([`acme`]).
 //! - One key, one record, for ever; other bytes for the same key are never logged ([`log`]).
 //! - Everything that the log serves follows from its leaves and the signed head: our auditor and
 //!   three readers that others have written compute it again ([`audit`],
 //!   `integration/tests/all/auditors.rs`).
 //! - Every queue, text, file and wait has a maximum.
 
+pub mod acme;
 pub mod audit;
 pub mod build;
 pub mod channel;

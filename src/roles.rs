@@ -113,10 +113,12 @@ pub struct FetchStart {
     pub goproxy: String,
     /// Verifier key of the checksum database, when it is not the public one.
     pub sumdb: Option<String>,
-    /// Addresses of the log's witnesses: beside proxies and verifiers, all that can be asked.
+    /// Addresses of the log's witnesses: with proxies, verifiers and authority all that is asked.
     pub witnesses: Vec<String>,
     /// Addresses of those who verify its builds.
     pub verifiers: Vec<String>,
+    /// The directory of the authority of its certificate.
+    pub authority: Option<String>,
 }
 
 /// First message to `supervise`, from whoever started the program; a `serve` that did not start the
@@ -338,6 +340,7 @@ fn fetch(given: &Given) -> RoleResult {
         sumdb: start.sumdb,
         witnesses: start.witnesses,
         verifiers: start.verifiers,
+        authority: start.authority,
     };
     crate::fetch::run(control, config)?;
     Ok(())

@@ -58,24 +58,35 @@ impl Authority {
         address: SocketAddr,
         protocol: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(self.issuer.der().clone())
-            .expect("it is an authority");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions();
-        let mut config = builder
-            .expect("the provider has them")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let name = ServerName::try_from("localhost").expect("it is a name");
-        let stream = TcpStream::connect(address).await?;
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
+        connect(self.issuer.der(), "localhost", address, protocol).await
     }
+}
+
+/// Connects as `name`, whatever the address, trusting one authority; the handshake must succeed.
+///
+/// # Errors
+/// When it does not.
+pub async fn connect(
+    root: &CertificateDer<'static>,
+    name: &str,
+    address: SocketAddr,
+    protocol: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).expect("it is an authority");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions();
+    let mut config = builder
+        .expect("the provider has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let name = ServerName::try_from(name.to_owned()).expect("it is a name");
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
 }
 
 /// Puts a pair where a service finds it, as a program that renews certificates does.

@@ -1,8 +1,10 @@
-//! What the host sees: processes, mounts, folders. Tests assert here rather than inside a cell.
+//! What the host sees: processes, mounts, folders, ports. Tests assert here rather than inside a
+//! cell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
@@ -38,6 +40,12 @@ pub fn wait_for<T>(time_max: Duration, mut look: impl FnMut() -> Option<T>) -> O
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// An address of loopback that nobody listens at.
+pub fn free_address() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it has an address")
 }
 
 /// All processes of this machine.

@@ -1,5 +1,5 @@
-//! Builds the Go programs that are run in the place of the go command, and the helpers of tests:
-//! readers of logs that others have written.
+//! Builds the Go programs that are run in the place of the go command, and the helpers of tests
+//! that others have written: readers of logs, a witness, an authority.
 
 use std::{
     collections::BTreeSet,
@@ -65,6 +65,13 @@ pub fn litewitness() -> PathBuf {
         "integration/witness",
         "filippo.io/torchwood/cmd/litewitness",
     )
+}
+
+/// An authority by others, or its name server: a program of the module that `integration/pebble/`
+/// names.
+pub fn pebble(program: &str) -> PathBuf {
+    let package = format!("github.com/letsencrypt/pebble/v2/cmd/{program}");
+    build("integration/pebble", &package)
 }
 
 fn build(module: &str, package: &str) -> PathBuf {

@@ -20,6 +20,7 @@ pub mod http;
 pub mod kept;
 pub mod known;
 pub mod paths;
+pub mod pebble;
 pub mod progress;
 pub mod promised;
 mod ready;

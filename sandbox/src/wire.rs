@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of every message between roles, in the first message of each socket. Changes whenever a
 /// message does, so that a role of another release is refused and never half understood.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Longest message in bytes; well under the kernel's default socket buffer of 212,992 bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most descriptors that travel with one message; the kernel's own maximum is 253 (`SCM_MAX_FD`).

@@ -198,6 +198,7 @@ pub(super) fn fetch_start(network: &Network) -> Result<FetchStart, Stop> {
         sumdb: network.sumdb.clone(),
         witnesses: Vec::new(),
         verifiers: Vec::new(),
+        authority: None,
     })
 }
 

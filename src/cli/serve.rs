@@ -26,7 +26,7 @@ use super::{
     rules::RuleArgs,
     say,
     signer::SignDir,
-    tls::{OwnPair, OwnTls},
+    tls::{Certificate, OwnPair, OwnTls},
     watch::{self, Signals, Watch},
 };
 use crate::{
@@ -213,6 +213,7 @@ impl Serve {
         let mut start = local::fetch_start(network)?;
         start.witnesses = self.witness.iter().map(|one| one.url.to_string()).collect();
         start.verifiers = self.verification.urls();
+        start.authority = self.tls.directory();
         let failed = |error: &dyn std::error::Error| Stop::chain(Stop::FAILED, error);
         let owner = privilege::is_root().then_some(SERVE_ID);
         roles::prepare(&self.data, owner.map(|_| 0)).map_err(|error| failed(&error))?;
@@ -269,7 +270,8 @@ impl Serve {
         let own_key = log.statement_key();
         let quorum = Arc::new(self.verification.quorum(&engine, own_key, &ready.data)?);
         let witness = cosign::Witness::open(&self.witness_log, signer)?;
-        let tls = ready.pair.as_ref().map(|pair| Arc::clone(&pair.tls));
+        let certificate = (self.tls).keep(ready.pair, &self.name, &ready.data, engine.fetch())?;
+        let tls = certificate.as_ref().map(Certificate::tls);
         let comparing = self.compare(&log, &engine);
         let client = cosign::answering(witness.as_ref(), &ready.public, tls.clone(), comparing);
         let client = client.await?;
@@ -291,7 +293,7 @@ impl Serve {
             builds_max: ready.builds_max,
             policy_sha256: policy.sha256,
             notes: notes(&engine, &log, is_proxy_unknown),
-            told: watch::hear(self.told(), ready.reading, ready.pair, &mut signals)?,
+            told: watch::hear(self.told(), ready.reading, certificate, &mut signals)?,
             witnesses: client.board(),
             cosigning: witness.as_ref().map(|one| Arc::clone(&one.cosigning)),
             quorum,

@@ -1,10 +1,17 @@
-//! Options of `hotcell serve` about TLS of its own, and the pair of files read again.
+//! Options of `hotcell serve` about TLS of its own; the pair of files read again, or an authority
+//! asked for one.
 //!
 //! The role `certificate` reads the files, at the start, too: what it cannot read then it could not
 //! read later. They are read every minute and at SIGHUP, as programs that renew certificates may
 //! do nothing more than replace the files.
 
-use std::{net::SocketAddr, path::PathBuf, process::Child, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Child,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use hotcell_sandbox::channel::{Channel, ChannelError};
@@ -13,6 +20,8 @@ use tracing::{error, info};
 
 use super::Stop;
 use crate::{
+    acme::{self, Contact, Directory, Keeper},
+    build::fetching::Fetch,
     channel::AsyncChannel,
     roles::{self, PairAnswer, PairFiles, PairText},
     serve::{
@@ -33,31 +42,63 @@ pub(super) struct OwnTls {
     /// Key of the certificate in PEM; nobody but its owner and a group may read it
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Authority that gives and renews the certificate for --name, by ACME: `letsencrypt`,
+    /// `letsencrypt-staging`, or the https address of another one's directory. It must reach --name
+    /// on port 443, where this service answers it. Giving it, you agree to the authority's terms
+    #[arg(long, value_name = "AUTHORITY", value_parser = Directory::parse)]
+    acme: Option<Directory>,
+    /// Your address for mail, for the authority of --acme
+    #[arg(long, value_name = "ADDRESS", value_parser = Contact::parse)]
+    acme_contact: Option<Contact>,
     /// Address for visitors without TLS, who are sent on to https://NAME
     #[arg(long, value_name = "ADDR")]
     redirect: Option<SocketAddr>,
 }
 
 impl OwnTls {
-    /// Both files or none.
+    /// Both files, or none; or an authority.
     pub(super) fn check(&self) -> Result<(), Stop> {
         let text = match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => "--tls-cert needs --tls-key, the key of that certificate",
             (None, Some(_)) => "--tls-key needs --tls-cert, the certificate of that key",
-            (None, None) if self.redirect.is_some() => {
-                "--redirect sends visitors to TLS: it needs --tls-cert and --tls-key"
+            (Some(_), _) if self.acme.is_some() => {
+                "--acme gets a certificate of its own: leave out --tls-cert and --tls-key"
+            }
+            _ if self.acme_contact.is_some() && self.acme.is_none() => {
+                "--acme-contact is for an authority: it needs --acme"
+            }
+            (None, None) if self.acme.is_none() && self.redirect.is_some() => {
+                "--redirect sends visitors to TLS: it needs --tls-cert and --tls-key, or --acme"
             }
             _ => return Ok(()),
         };
         Err(Stop::new(Stop::USAGE, text))
     }
 
+    /// An authority gives certificates to hosts only.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Stop> {
+        let why = self.acme.as_ref().and_then(|_| acme::unfit(name));
+        let Some(why) = why else { return Ok(()) };
+        let text = format!("--acme gets no certificate for --name {name}: {why}");
+        Err(Stop::new(Stop::USAGE, text).hint("write it as build.example.org"))
+    }
+
+    /// The directory that the role `fetch` has to know.
+    pub(super) fn directory(&self) -> Option<String> {
+        self.acme.as_ref().map(ToString::to_string)
+    }
+
     pub(super) fn redirect(&self) -> Option<SocketAddr> {
         self.redirect
     }
 
-    pub(super) fn is_on(&self) -> bool {
-        self.files().is_some()
+    /// What it means for visitors: nothing without TLS.
+    pub(super) fn summary(&self) -> String {
+        match &self.acme {
+            Some(directory) => format!(" with TLS by {}", directory.host()),
+            None if self.files().is_some() => " with TLS".to_owned(),
+            None => String::new(),
+        }
     }
 
     fn files(&self) -> Option<PairFiles> {
@@ -97,6 +138,55 @@ impl OwnTls {
             channel,
         }))
     }
+
+    /// Goes on without power: with the pair of the start, or with what an authority gives; `data`
+    /// is the folder of `serve`.
+    ///
+    /// # Errors
+    /// When what is kept of an authority cannot be read.
+    pub(super) fn keep(
+        &self,
+        pair: Option<OwnPair>,
+        name: &str,
+        data: &Path,
+        fetch: &Arc<Fetch>,
+    ) -> Result<Option<Certificate>, Stop> {
+        let Some(directory) = self.acme.clone() else {
+            return Ok(pair.map(Certificate::Files));
+        };
+        let wanted = acme::Wanted {
+            directory,
+            name: name.to_owned(),
+            contact: self.acme_contact.clone(),
+        };
+        let carrier = Arc::new(Arc::clone(fetch));
+        let keeper = Keeper::open(data, wanted, carrier, Arc::new(SystemClock));
+        let keeper = keeper.map_err(|error| Stop::chain(Stop::FAILED, &error))?;
+        Ok(Some(Certificate::Authority(Box::new(keeper))))
+    }
+}
+
+/// A certificate in use that is looked after.
+pub(super) enum Certificate {
+    Files(OwnPair),
+    Authority(Box<Keeper>),
+}
+
+impl Certificate {
+    pub(super) fn tls(&self) -> Arc<Tls> {
+        match self {
+            Self::Files(pair) => Arc::clone(&pair.tls),
+            Self::Authority(keeper) => Arc::clone(keeper.tls()),
+        }
+    }
+
+    /// Looks after it for as long as the service runs.
+    pub(super) async fn run(self, hangup: Signal) {
+        match self {
+            Self::Files(pair) => pair.run(hangup).await,
+            Self::Authority(keeper) => keeper.run(hangup).await,
+        }
+    }
 }
 
 fn ask_first(channel: &Channel) -> Result<Option<PairAnswer>, ChannelError> {
@@ -115,14 +205,14 @@ fn now_s() -> u64 {
 
 /// A pair in use that can be read again.
 pub(super) struct OwnPair {
-    pub(super) tls: Arc<Tls>,
+    tls: Arc<Tls>,
     name: String,
     channel: Channel,
 }
 
 impl OwnPair {
     /// Reads the files again for as long as the role lives.
-    pub(super) async fn run(self, mut hangup: Signal) {
+    async fn run(self, mut hangup: Signal) {
         let channel = match AsyncChannel::new(self.channel) {
             Ok(channel) => channel,
             Err(cause) => return error!("the certificate will not be read again: {cause}"),
@@ -191,8 +281,40 @@ mod tests {
         check(&[]).unwrap();
         check(&[&cert, &key]).unwrap();
         check(&[&cert, &key, &redirect]).unwrap();
-        for bad in [&[&cert[..]][..], &[&key], &[&redirect], &[&cert, &redirect]] {
+        let acme = ["--acme", "letsencrypt"];
+        let contact = ["--acme-contact", "a@b.example"];
+        check(&[&acme]).unwrap();
+        check(&[&acme, &contact, &redirect]).unwrap();
+        for bad in [
+            &[&cert[..]][..],
+            &[&key],
+            &[&redirect],
+            &[&cert, &redirect],
+            &[&contact],
+            &[&cert, &key, &contact],
+            &[&cert, &key, &acme],
+            &[&key, &acme],
+        ] {
             assert_eq!(check(bad).unwrap_err().code, Stop::USAGE, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_gives_certificates_to_hosts_only() {
+        let line = Line::parse_from(["serve", "--acme", "https://ca.test:14000/dir"]);
+        for name in ["build.example.org", "a.b"] {
+            line.tls.check_name(name).unwrap();
+        }
+        for name in ["localhost", "192.0.2.1", ".example", "example."] {
+            let refused = line.tls.check_name(name).unwrap_err();
+            assert!(refused.text.contains("a host name"), "{}", refused.text);
+        }
+        Line::parse_from(["serve"])
+            .tls
+            .check_name("localhost")
+            .unwrap();
+        for bad in ["http://ca.test/dir", "letsencrypt.org", ""] {
+            assert!(Line::try_parse_from(["serve", "--acme", bad]).is_err());
         }
     }
 }

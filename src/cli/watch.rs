@@ -17,7 +17,7 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Stop, config::Reading, tls::OwnPair};
+use super::{Stop, config::Reading, tls::Certificate};
 use crate::{roles::Line, serve::Told};
 
 /// One thread for each role, which waits for its end.
@@ -147,11 +147,12 @@ pub(super) fn without(role: Option<&'static str>) -> Result<(), Stop> {
     Err(Stop::new(Stop::FAILED, text))
 }
 
-/// What the operator says; from now on SIGHUP has the files read again that there are.
+/// What the operator says; from now on SIGHUP has the files read again that there are, and an
+/// authority asked.
 pub(super) fn hear(
     said: Told,
     reading: Option<Reading>,
-    pair: Option<OwnPair>,
+    certificate: Option<Certificate>,
     signals: &mut Signals,
 ) -> Result<watch::Receiver<Told>, Stop> {
     let mut leave = || {
@@ -159,12 +160,12 @@ pub(super) fn hear(
         left.map_err(|error| Stop::chain(Stop::FAILED, &error))
     };
     let (tell, told) = watch::channel(said);
-    // Both end with the runtime, and the roles with them.
+    // Both end with the runtime, and roles with them.
     if let Some(reading) = reading {
         drop(tokio::spawn(reading.run(leave()?, tell)));
     }
-    if let Some(pair) = pair {
-        drop(tokio::spawn(pair.run(leave()?)));
+    if let Some(certificate) = certificate {
+        drop(tokio::spawn(certificate.run(leave()?)));
     }
     Ok(told)
 }

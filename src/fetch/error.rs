@@ -85,7 +85,7 @@ pub(super) enum FetchError {
     /// The resolver of this host.
     #[error("the resolver of this host does not answer")]
     Resolver(#[source] io::Error),
-    /// A witness of the log, or a verifier.
+    /// A witness of the log, a verifier, or the authority of the certificate.
     #[error(transparent)]
     Witness(#[from] super::peers::PeerError),
     /// Our disk.

@@ -1,4 +1,5 @@
-//! The role that alone goes out to the module proxy and the checksum database.
+//! The role that alone goes out: to the module proxy and the checksum database, and to the
+//! witnesses, verifiers and authority that its start named.
 //!
 //! Owns: the cache of verified files, the closure of every session, and SDKs until the supervisor
 //! has adopted them. Talks to the asker (`serve` or the command line) and to each relay in the
@@ -6,6 +7,7 @@
 //! verified, and never ask upstream for a module outside a session's closure on a relay's behalf.
 
 mod asker;
+pub mod authority;
 mod cache;
 mod check;
 mod closure;

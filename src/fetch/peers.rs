@@ -1,4 +1,5 @@
-//! Servers that the operator named at the start: witnesses of the log, and verifiers of builds.
+//! Servers that the operator named at the start: witnesses of the log, verifiers of builds, and the
+//! authority of the certificate.
 //!
 //! A question names one by its number. Nobody else is reached: no redirect is followed, no proxy of
 //! the environment is used, and every answer has a longest time and a longest body.
@@ -7,15 +8,27 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, Url, redirect::Policy};
 
-/// Why a witness, or a verifier, was not asked, or did not answer. Holds no address.
+/// Why one of them was not asked, or did not answer. Holds no address but for the origin of an
+/// authority.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
     /// No such number, or no such question.
     #[error("there is nobody of that number, or nobody to be asked this")]
     Unknown,
     /// The start named something else than addresses.
-    #[error("malformed address of a witness or verifier")]
+    #[error("malformed address of a witness, a verifier or an authority")]
     Address,
+    /// A question for somebody else than the authority.
+    #[error(
+        "the authority at {authority} sends to {elsewhere}: hotcell asks no other host, so take an \
+         authority that has all its addresses on one"
+    )]
+    Elsewhere {
+        /// Where it is.
+        authority: String,
+        /// Where it was not asked.
+        elsewhere: String,
+    },
     /// TLS.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),

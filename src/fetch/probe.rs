@@ -72,7 +72,7 @@ impl Role {
 }
 
 /// Seconds since 1970 of a date of HTTP: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-fn seconds(date: &str) -> Option<u64> {
+pub(super) fn seconds(date: &str) -> Option<u64> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let mut parts = date.split_once(", ")?.1.split(' ');
     let number = |text: &str| text.parse::<u64>().ok();

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 pub(super) use super::asker::Asker;
 use super::{
+    authority::Authority,
     cache::Cache,
     closure::Closure,
     error::FetchError,
@@ -62,6 +63,8 @@ pub struct FetchConfig {
     pub witnesses: Vec<String>,
     /// Addresses of those who verify builds.
     pub verifiers: Vec<String>,
+    /// The directory of the authority of the certificate.
+    pub authority: Option<String>,
 }
 
 /// Why the role cannot work.
@@ -79,8 +82,8 @@ pub enum RoleError {
     /// TLS.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] GetError),
-    /// The addresses of the witnesses and verifiers.
-    #[error("cannot ask witnesses or verifiers")]
+    /// The addresses of witnesses, verifiers and authority.
+    #[error("cannot ask witnesses, verifiers or the authority")]
     Witnesses(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The folder or the runtime.
     #[error("cannot start fetching in `{}`", folder.display())]
@@ -138,6 +141,7 @@ pub(super) struct Role {
     verifiers: Verifiers,
     reverse: Reverse,
     desk: Desk,
+    authority: Authority,
 }
 
 impl Role {
@@ -163,6 +167,7 @@ impl Role {
         let releases = tokio::sync::Mutex::default();
         let witnesses = Witnesses::new(&config.witnesses)?;
         let verifiers = Verifiers::new(&config.verifiers)?;
+        let authority = Authority::new(config.authority.as_deref())?;
         Ok(Arc::new(Self {
             control,
             modules,
@@ -174,6 +179,7 @@ impl Role {
             verifiers,
             reverse: Reverse::default(),
             desk: Desk::default(),
+            authority,
         }))
     }
 
@@ -337,6 +343,7 @@ impl Role {
             }
             Ask::VerifierLog { verifier, path } => self.verifiers.read(verifier, &path).await?,
             Ask::Licences { modules } => self.desk.look(&self.modules.cache, modules).await?,
+            Ask::Authority { question } => self.authority.ask(question).await?,
             Ask::Verify => self.verify().await?,
             Ask::Usage => {
                 let cache = Arc::clone(&self.modules.cache);

@@ -87,6 +87,7 @@ impl World {
             sumdb: Some(self.database.key.verifier().to_string()),
             witnesses: Vec::new(),
             verifiers: Vec::new(),
+            authority: None,
         };
         let control = Arc::new(AsyncChannel::new(theirs).unwrap());
         let role = Role::open(control, proxy, &config).unwrap();

@@ -105,6 +105,12 @@ pub enum Ask {
         /// As they were served; those without the hash of a zip are left out.
         modules: Vec<ModuleHash>,
     },
+    /// Ask the authority that gives the service its certificate. Answered by
+    /// [`Answer::Authority`].
+    Authority {
+        /// What.
+        question: AuthorityAsk,
+    },
     /// Read every file of the module cache, through the page cache and past it.
     Verify,
     /// Try the module proxy and the checksum database.
@@ -131,6 +137,29 @@ pub enum WitnessAsk {
     Seen {
         /// [`crate::tlog::witness::log_id`] of the log.
         log: String,
+    },
+}
+
+/// A question to an ACME server (RFC 8555), at the origin of the directory that the start named.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum AuthorityAsk {
+    /// A resource that anybody may read.
+    Get {
+        /// Its address.
+        url: String,
+    },
+    /// The head of one.
+    Head {
+        /// Its address.
+        url: String,
+    },
+    /// To do something.
+    Post {
+        /// The address of what does it.
+        url: String,
+        /// A signed message in JSON, at most [`crate::fetch::authority::REQUEST_BYTES_MAX`] bytes.
+        body: String,
     },
 }
 
@@ -283,6 +312,19 @@ pub enum Answer {
     Licences {
         /// In the order of the question.
         modules: Vec<ModuleLicences>,
+    },
+    /// What the authority answered, with any status.
+    Authority {
+        /// Of HTTP.
+        status: u16,
+        /// `Replay-Nonce`.
+        nonce: Option<String>,
+        /// `Location`.
+        location: Option<String>,
+        /// `Retry-After`: in how many seconds it wants to be asked again.
+        retry_after_s: Option<u64>,
+        /// At most [`crate::fetch::authority::ANSWER_BYTES_MAX`] bytes before base64.
+        base64: String,
     },
     /// Size of the module cache in bytes.
     Usage {

@@ -35,10 +35,6 @@ const QUARANTINE: &str = "stop the service, look at store/quarantine and fetch/q
 const ROOM: &str = "remove what else lies on the disk of the data folder, or make it larger; \
                     builds begin again by themselves";
 
-/// For an alarm about the certificate.
-const CERTIFICATE: &str = "put a certificate that fits, and its key, in the place of those files; \
-                           they are read within a minute, or at `kill -HUP`";
-
 fn room(lacks: Result<Option<u64>, ArtifactError>) -> Option<String> {
     match lacks {
         Ok(None) => None,
@@ -68,12 +64,13 @@ pub(super) fn of(app: &App) -> Health {
         alarms.push(said);
         remedy.get_or_insert_with(|| ROOM.to_owned());
     }
-    let (alarm, note) = app
-        .certificate()
-        .map_or((None, None), |standing| (standing.alarm, standing.note));
-    if let Some(said) = alarm {
-        alarms.push(said);
-        remedy.get_or_insert_with(|| CERTIFICATE.to_owned());
+    let mut note = None;
+    if let Some(standing) = app.certificate() {
+        if let Some(said) = standing.alarm {
+            alarms.push(said);
+            remedy.get_or_insert_with(|| standing.remedy.to_owned());
+        }
+        note = standing.note;
     }
     if !alarms.is_empty() {
         remedy.get_or_insert_with(|| QUARANTINE.to_owned());

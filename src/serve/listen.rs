@@ -145,7 +145,8 @@ impl Door {
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, is_h2)) => {
+            Ok(None) => {} // an authority, which has seen what it wanted
+            Ok(Some((stream, is_h2))) => {
                 let streams = is_h2.then(|| Streams::new(written));
                 self.speak(stream, streams, peer, stop).await;
             }

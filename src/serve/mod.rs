@@ -80,6 +80,8 @@ pub mod tls;
 mod verified;
 pub mod words;
 
+pub(crate) use run::chain;
+
 #[cfg(test)]
 mod fake_ledger;
 #[cfg(test)]

@@ -164,7 +164,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         verifying: app.queue.verifying(),
         live: app.ledger.health() == Health::Live,
         put_away: app.executor.alarms().len(),
-        certificate_end_s: app.certificate().map(|standing| standing.end_s),
+        certificate_end_s: app.certificate().and_then(|standing| standing.end_s),
     };
     let (witnesses, verifiers) = (app.witnesses.standings(), app.verifiers.standings());
     let cosigning = app.cosigning.as_deref();

@@ -261,8 +261,8 @@ pub(super) fn end_event(key: &BuildKey, end: &End) -> String {
     .to_string()
 }
 
-/// An error with its causes, for trace.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,248 +1,123 @@
 //! TLS of our own: certificate and key, and how they are replaced while the service runs.
 //!
-//! Called by the command `serve`, which reads the files, and by [`super::listen`] for each
-//! connection. A pair that browsers would refuse is never used; a new one that is bad leaves the
-//! old one in use. Must never open a file: `serve` has no power for that when it is here.
+//! Called by the command `serve`, which reads the files, by [`crate::acme`], which gets both from
+//! an authority, and by [`super::listen`] for each connection. A pair that browsers would refuse is
+//! never used; a new one that is bad leaves the old one in use. Must never open a file.
+
+mod pair;
+mod validation;
 
 use std::{
-    fmt,
     io::{Error, ErrorKind},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use rustls::{
-    CertificateError, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
-    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    server::{Acceptor, ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::{provenance::rfc3339, roles::PairText};
+pub use pair::{Life, Pair, PairError};
+pub use validation::{Validation, ValidationError};
+
+use pair::{date, digest};
+use validation::Pending;
+
+use crate::roles::PairText;
 
 /// A client has this long for the handshake: two round trips, and little to compute.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Health tells of the end this many seconds before: two weeks, when renewal after two thirds of
 /// 90 days has failed for two weeks already.
 const END_NEAR_S: u64 = 14 * 24 * 3_600;
+/// The same of a shorter life: the sixth part of it.
+const END_NEAR_PART: u64 = 6;
+/// What to do about an alarm when the pair is in files.
+const REMEDY_FILES: &str = "put a certificate that fits, and its key, in the place of those files; \
+                            they are read within a minute, or at `kill -HUP`";
+/// What to do about an alarm when an authority gives it.
+const REMEDY_AUTHORITY: &str = "see that the authority reaches --name on port 443 and that this \
+                                machine reaches the authority; `kill -HUP` tries again at once";
 /// What browsers remember of us for a year: never ask without TLS (RFC 6797).
 pub(super) const HSTS: &str = "max-age=31536000";
 /// The versions that browsers still speak and that have no known break (RFC 9325).
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-/// Later than any certificate can end: they know years up to 9999 (RFC 5280, 4.1.2.5).
-const LATE_S: u64 = 1 << 40;
 /// HTTP/2 as the handshake names it (RFC 9113, 3.1).
 const H2: &[u8] = b"h2";
 
-/// Why certificate and key are not used. What was in use before still is.
-#[derive(Debug, thiserror::Error)]
-pub enum PairError {
-    /// It is another kind of file.
-    #[error(
-        "the file of the certificate has none in PEM: give the whole chain, that of the service \
-         first"
-    )]
-    NoCertificate,
-    /// Damaged, or no certificate of this kind.
-    #[error("the certificate cannot be read ({0}): get a new one of version 3 of X.509")]
-    Certificate(rustls::Error),
-    /// No key, or one with a password.
-    #[error("the file of the key has none in PEM that is not encrypted: `openssl pkey` writes one")]
-    NoKey,
-    /// Of a kind that TLS does not know here.
-    #[error("the key cannot be used ({0}): take ECDSA P-256 or RSA with 2048 to 8192 bits")]
-    Key(rustls::Error),
-    /// From two renewals, most likely.
-    #[error("the key does not fit the certificate: give both files of one renewal")]
-    Mismatch,
-    /// Visitors would get an error.
-    #[error("the certificate has expired on {0}: renew it")]
-    Expired(String),
-    /// Visitors would get an error.
-    #[error("the certificate begins on {0}: wait, or look at the clock of this machine")]
-    Early(String),
-    /// Visitors would get an error.
-    #[error("the certificate is not for `{name}` but for {found}: renew it, or change --name")]
-    Name {
-        /// That of the service.
-        name: String,
-        /// What it is for.
-        found: String,
-    },
-    /// Visitors would get an error.
-    #[error(
-        "the certificate is not for a server ({0}): ask your authority for one of a web site; one \
-         that signs itself needs `basicConstraints=critical,CA:FALSE`"
-    )]
-    Purpose(CertificateError),
-}
-
-/// A certificate and its key that fit the service.
-pub struct Pair {
-    certified: Arc<CertifiedKey>,
-    end_s: u64,
-    digest: [u8; 32],
-}
-
-impl fmt::Debug for Pair {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pair(until {})", date(self.end_s))
-    }
-}
-
-impl Pair {
-    /// Reads both files as the certificate of `name`, at a time in seconds since 1970.
-    ///
-    /// # Errors
-    /// See [`PairError`].
-    pub fn parse(text: &PairText, name: &str, now_s: u64) -> Result<Self, PairError> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.chain.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|_| PairError::NoCertificate);
-        let chain: Vec<CertificateDer<'static>> = chain?;
-        let first = chain.first().ok_or(PairError::NoCertificate)?;
-        let end_s = check(first, name, now_s)?;
-        let key = PrivateKeyDer::from_pem_slice(text.key.as_bytes());
-        let key = key.map_err(|_| PairError::NoKey)?;
-        let certified = CertifiedKey::from_der(chain, key, &provider());
-        let certified = certified.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => PairError::Mismatch,
-            other => PairError::Key(other),
-        })?;
-        Ok(Self {
-            certified: Arc::new(certified),
-            end_s,
-            digest: digest(text),
-        })
-    }
-
-    /// Until when it is valid, in words.
-    #[must_use]
-    pub fn until(&self) -> String {
-        date(self.end_s)
-    }
-}
-
-/// Checks what does not depend on who signed it, and tells when it ends, in seconds since 1970.
-fn check(first: &CertificateDer<'_>, name: &str, now_s: u64) -> Result<u64, PairError> {
-    let parsed = ParsedCertificate::try_from(first).map_err(PairError::Certificate)?;
-    // With no authority that is trusted, all else is judged before the missing one is told.
-    let judged = |at_s| {
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(at_s));
-        let (none, provider) = (RootCertStore::empty(), provider());
-        let all = provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &none, &[], time, all)
-    };
-    let certificate = |error| match error {
-        rustls::Error::InvalidCertificate(why) => Ok(why),
-        other => Err(PairError::Certificate(other)),
-    };
-    match judged(now_s).map_err(certificate) {
-        Ok(()) | Err(Ok(CertificateError::UnknownIssuer)) => {}
-        Err(Ok(CertificateError::ExpiredContext { not_after, .. })) => {
-            return Err(PairError::Expired(date(not_after.as_secs())));
-        }
-        Err(Ok(CertificateError::NotValidYetContext { not_before, .. })) => {
-            return Err(PairError::Early(date(not_before.as_secs())));
-        }
-        Err(Ok(why)) => return Err(PairError::Purpose(why)),
-        Err(Err(other)) => return Err(other),
-    }
-    let server = ServerName::try_from(name).map_err(|_| PairError::Name {
-        name: name.to_owned(),
-        found: "hosts that have one".to_owned(),
-    })?;
-    match verify_server_name(&parsed, &server) {
-        Ok(()) => {}
-        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            presented,
-            ..
-        })) => {
-            let name = name.to_owned();
-            let found = if presented.is_empty() {
-                "no name at all".to_owned()
-            } else {
-                let bare = presented
-                    .iter()
-                    .map(|one| one.split('"').nth(1).unwrap_or(one));
-                bare.collect::<Vec<_>>().join(", ")
-            };
-            return Err(PairError::Name { name, found });
-        }
-        Err(other) => return Err(PairError::Certificate(other)),
-    }
-    // The end is told to whoever comes too late.
-    match judged(LATE_S).map_err(certificate) {
-        Err(Ok(CertificateError::ExpiredContext { not_after, .. })) => Ok(not_after.as_secs()),
-        Err(Err(other)) => Err(other),
-        _ => Err(PairError::Purpose(CertificateError::BadEncoding)),
-    }
-}
-
-/// The same that outgoing connections use.
-fn provider() -> CryptoProvider {
-    aws_lc_rs::default_provider()
-}
-
-fn date(at_s: u64) -> String {
-    rfc3339(at_s.saturating_mul(1_000))
-}
-
-fn digest(text: &PairText) -> [u8; 32] {
-    let whole = Sha256::new().chain_update((text.chain.len() as u64).to_be_bytes());
-    let whole = whole.chain_update(&text.chain).chain_update(&text.key);
-    whole.finalize().into()
-}
-
-/// What is given to each handshake that begins.
+/// What is given to each handshake that begins; without one it fails.
 #[derive(Debug)]
-struct Slot(RwLock<Arc<Pair>>);
+struct Slot(RwLock<Option<Arc<Pair>>>);
 
 impl Slot {
-    fn get(&self) -> Arc<Pair> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    fn get(&self) -> Option<Arc<Pair>> {
+        let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pair.clone()
     }
 }
 
 impl ResolvesServerCert for Slot {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.get().certified))
+        Some(Arc::clone(&self.get()?.certified))
     }
 }
 
 /// How it stands with the certificate. A sentence each, without a full stop.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// When it ends, in seconds since 1970.
-    pub(super) end_s: u64,
+    /// When it ends, in seconds since 1970; nothing when there is none yet.
+    pub(super) end_s: Option<u64>,
     /// A person must act now.
     pub(super) alarm: Option<String>,
+    /// What to do about the alarm.
+    pub(super) remedy: &'static str,
     /// A person must act soon.
     pub(super) note: Option<String>,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Files,
+    Authority,
 }
 
 /// TLS in front of the service.
 pub struct Tls {
     slot: Arc<Slot>,
     config: Arc<ServerConfig>,
-    /// Why what lies in the files is not in use.
+    source: Source,
+    /// Why what lies in the files, or what the authority should have given, is not in use.
     trouble: Mutex<Option<String>>,
+    pending: Arc<Pending>,
 }
 
 impl Tls {
-    /// Begins with a pair.
+    /// Begins with a pair from files.
     ///
     /// # Errors
     /// When the provider of cryptography lacks TLS 1.2 or 1.3.
     pub fn new(pair: Pair) -> Result<Self, rustls::Error> {
-        let slot = Arc::new(Slot(RwLock::new(Arc::new(pair))));
+        Self::of(Source::Files, Some(pair))
+    }
+
+    /// Begins with a pair that an authority has given, or without any: handshakes fail until there
+    /// is one.
+    ///
+    /// # Errors
+    /// As [`Tls::new`].
+    pub fn of_authority(pair: Option<Pair>) -> Result<Self, rustls::Error> {
+        Self::of(Source::Authority, pair)
+    }
+
+    fn of(source: Source, pair: Option<Pair>) -> Result<Self, rustls::Error> {
+        let slot = Arc::new(Slot(RwLock::new(pair.map(Arc::new))));
         let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
         let mut config = builder
             .with_protocol_versions(&VERSIONS)?
@@ -252,72 +127,113 @@ impl Tls {
         Ok(Self {
             slot,
             config: Arc::new(config),
+            source,
             trouble: Mutex::default(),
+            pending: Arc::default(),
         })
     }
 
-    /// Looks at what the files have now. New connections get a new pair, those that are open keep
-    /// theirs. True when there is something new.
+    /// Looks at what the files have now, or at what the authority has given. New connections get a
+    /// new pair, those that are open keep theirs. True when there is something new.
     ///
     /// # Errors
     /// See [`PairError`]; it is also remembered for health.
     pub fn offer(&self, text: &PairText, name: &str, now_s: u64) -> Result<bool, PairError> {
-        let is_new = self.slot.get().digest != digest(text);
+        let is_new = self
+            .slot
+            .get()
+            .is_none_or(|pair| pair.digest != digest(text));
         let pair = is_new.then(|| Pair::parse(text, name, now_s)).transpose();
         let pair = pair.inspect_err(|error| self.refuse(error.to_string()))?;
         if let Some(pair) = pair {
-            *self.slot.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+            let mut slot = self.slot.0.write().unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(Arc::new(pair));
         }
         self.trouble().take();
         Ok(is_new)
     }
 
-    /// Remembers why the files cannot be taken over.
+    /// Remembers why there is nothing new to take over.
     pub fn refuse(&self, why: String) {
         *self.trouble() = Some(why);
     }
 
-    /// Why what lies in the files is not in use.
+    /// Why there is nothing new to take over, when there should be.
     #[must_use]
     pub fn refused(&self) -> Option<String> {
         self.trouble().clone()
     }
 
-    /// Until when the certificate in use is valid, in words.
+    /// Until when the certificate in use is valid, in words; empty when there is none yet.
     #[must_use]
     pub fn until(&self) -> String {
-        self.slot.get().until()
+        let pair = self.slot.get();
+        pair.map_or_else(String::new, |pair| pair.until())
+    }
+
+    /// How long the certificate in use lives; nothing when there is none yet.
+    #[must_use]
+    pub fn life(&self) -> Option<Life> {
+        Some(self.slot.get()?.life)
+    }
+
+    /// Answers an authority that looks for `name` here, with the digest of the key authorization,
+    /// for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// When no certificate for that can be made.
+    pub fn validate(&self, name: &str, digest: &[u8; 32]) -> Result<Validation, ValidationError> {
+        self.pending.begin(name, digest)
     }
 
     /// How it stands at a time in seconds since 1970.
     pub(super) fn standing(&self, now_s: u64) -> Standing {
-        let end_s = self.slot.get().end_s;
-        let (until, trouble) = (date(end_s), self.refused());
-        let alarm = if end_s < now_s {
-            let why = trouble.map_or_else(String::new, |why| format!(", and {why}"));
-            Some(format!("the certificate has expired on {until}{why}"))
-        } else {
-            trouble.map(|why| format!("the certificate until {until} stays in use: {why}"))
+        let (life, trouble) = (self.life(), self.refused());
+        let (alarm, note) = match (life, self.source) {
+            (None, _) => {
+                let why = trouble.unwrap_or_else(|| "it is being asked for".to_owned());
+                (Some(format!("no certificate yet: {why}")), None)
+            }
+            (Some(life), source) => life.told(source, trouble, now_s),
         };
-        let is_near = alarm.is_none() && end_s - now_s < END_NEAR_S;
-        let note = is_near.then(|| format!("the certificate expires on {until}: renew it"));
-        Standing { end_s, alarm, note }
+        Standing {
+            end_s: life.map(|life| life.end_s),
+            alarm,
+            remedy: match self.source {
+                Source::Files => REMEDY_FILES,
+                Source::Authority => REMEDY_AUTHORITY,
+            },
+            note,
+        }
     }
 
-    /// The handshake; whether the client speaks HTTP/2, too.
+    /// The handshake; whether the client speaks HTTP/2, too. Nothing when it was an authority that
+    /// has seen what it wanted.
     ///
     /// # Errors
     /// When the client speaks no TLS that we know, or not in time. What a program without TLS sent
     /// is answered with an alert, as TLS has it.
-    pub(super) async fn accept<S>(&self, stream: S) -> Result<(TlsStream<S>, bool), Error>
+    pub(super) async fn accept<S>(&self, stream: S) -> Result<Option<(TlsStream<S>, bool)>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepting = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream);
-        let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await;
-        let stream = accepted.map_err(|_| Error::from(ErrorKind::TimedOut))??;
+        let accepted = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.shake(stream)).await;
+        accepted.map_err(|_| Error::from(ErrorKind::TimedOut))?
+    }
+
+    async fn shake<S>(&self, stream: S) -> Result<Option<(TlsStream<S>, bool)>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        if let Some(challenge) = self.pending.answer(&begun.client_hello()) {
+            let mut stream = begun.into_stream(challenge).await?;
+            let _gone_already = stream.shutdown().await;
+            return Ok(None);
+        }
+        let stream = begun.into_stream(Arc::clone(&self.config)).await?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        Ok((stream, is_h2))
+        Ok(Some((stream, is_h2)))
     }
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
@@ -325,8 +241,51 @@ impl Tls {
     }
 }
 
+/// The same that outgoing connections use.
+fn provider() -> CryptoProvider {
+    aws_lc_rs::default_provider()
+}
+
+impl Life {
+    /// What is an alarm, and what a note. A file that is not taken over is a mistake of today. An
+    /// authority that does not renew is nobody's: it is tried again, and there is time.
+    fn told(
+        self,
+        source: Source,
+        trouble: Option<String>,
+        now_s: u64,
+    ) -> (Option<String>, Option<String>) {
+        let until = date(self.end_s);
+        if self.end_s < now_s {
+            let why = trouble.map_or_else(String::new, |why| format!(", and {why}"));
+            let alarm = format!("the certificate has expired on {until}{why}");
+            return (Some(alarm), None);
+        }
+        let near_s = END_NEAR_S.min(self.end_s.saturating_sub(self.begin_s) / END_NEAR_PART);
+        let is_near = self.end_s - now_s < near_s;
+        match (source, trouble) {
+            (Source::Files, Some(why)) => {
+                let alarm = format!("the certificate until {until} stays in use: {why}");
+                (Some(alarm), None)
+            }
+            (Source::Authority, Some(why)) => {
+                let said = format!("the certificate until {until} cannot be renewed: {why}");
+                if is_near {
+                    (Some(said), None)
+                } else {
+                    (None, Some(said))
+                }
+            }
+            (_, None) => {
+                let note = || format!("the certificate expires on {until}: renew it");
+                (None, is_near.then(note))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use rcgen::{
         BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
     };
@@ -334,7 +293,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Within the life of the certificates below: 2026-01-01.
-    pub(in crate::serve) const NOW_S: u64 = 1_767_225_600;
+    pub(crate) const NOW_S: u64 = 1_767_225_600;
     const DAY_S: u64 = 24 * 3_600;
 
     fn signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> PairText {
@@ -356,7 +315,7 @@ pub(super) mod tests {
     }
 
     /// Valid for `name` from December 2025 to the first of December of this year.
-    pub(in crate::serve) fn lasting(name: &str, year: i32) -> PairText {
+    pub(crate) fn lasting(name: &str, year: i32) -> PairText {
         signed(name, |params| params.not_after = date_time_ymd(year, 12, 1))
     }
 
@@ -427,7 +386,7 @@ pub(super) mod tests {
     fn a_bad_renewal_leaves_the_old_pair_and_is_told_until_a_good_one_comes() {
         let (name, first, second) = ("a.example", pair("a.example"), pair("a.example"));
         let tls = Tls::new(Pair::parse(&first, name, NOW_S).unwrap()).unwrap();
-        let in_use = || tls.slot.get().digest;
+        let in_use = || tls.slot.get().unwrap().digest;
         assert!(!tls.offer(&first, name, NOW_S).unwrap());
         let mixed = PairText {
             chain: second.chain.clone(),
@@ -462,7 +421,7 @@ pub(super) mod tests {
             (end_s + 1, false, true),
         ] {
             let standing = tls.standing(at_s);
-            assert_eq!(standing.end_s, end_s);
+            assert_eq!(standing.end_s, Some(end_s));
             let told = (standing.note.is_some(), standing.alarm.is_some());
             assert_eq!(told, (note, alarm), "{at_s}");
         }

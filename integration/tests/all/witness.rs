@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -76,7 +75,7 @@ impl Litewitness {
         let typed = [&[4], &blob[blob.len() - 32..]].concat(); // 4: a cosignature of Ed25519
         let hash = Sha256::digest([NAME.as_bytes(), b"\n", &typed].concat());
         let id: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        let address = free_address();
+        let address = host::free_address().to_string();
         let args = [
             "-db",
             "w.db",
@@ -108,12 +107,6 @@ impl Litewitness {
     fn option(&self) -> String {
         format!("{} {}", self.key, self.url)
     }
-}
-
-/// An address that nobody listens at.
-fn free_address() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    free.local_addr().expect("it has an address").to_string()
 }
 
 /// The checkpoint, once it has a line of the witness.
@@ -208,7 +201,7 @@ impl Instance {
     fn new(folder: &Path, name: &'static str) -> Self {
         Self {
             place: Place::new(folder, fake::shared()),
-            address: free_address(),
+            address: host::free_address().to_string(),
             name,
         }
     }

@@ -22,13 +22,17 @@ impl Serve {
         let proxies = network.configuration.as_deref().map(Sources::parse);
         let proxies = proxies.transpose().map_err(|error| usage(&error));
         let sumdb = Database::parse(network.sumdb.as_deref()).map_err(|error| usage(&error));
-        let checks: [(&'static [&'static str], _); 8] = [
+        let checks: [(&'static [&'static str], _); 9] = [
             (&["name"], check_name(&self.name)),
             (&["witness"], check_witnesses(&self.witness)),
             (&["verifiers-quorum", "verifier"], self.verification.check()),
             (&["notes"], self.words.check()),
             (&["admin", "listen", "redirect"], self.check_addresses()),
-            (&["tls-cert", "tls-key", "redirect"], self.tls.check()),
+            (
+                &["acme", "tls-cert", "tls-key", "acme-contact", "redirect"],
+                self.tls.check(),
+            ),
+            (&["acme", "name"], self.tls.check_name(&self.name)),
             (&["goproxy"], proxies.map(drop)),
             (&["sumdb"], sumdb.map(drop)),
         ];
@@ -57,7 +61,7 @@ impl Serve {
     /// What it would do, in a line.
     pub(in crate::cli) fn summary(&self) -> String {
         let (listen, admin, name) = (self.listen, self.admin, &self.name);
-        let tls = if self.tls.is_on() { " with TLS" } else { "" };
+        let tls = self.tls.summary();
         let mut text = format!(
             "serves as {name} on {listen}{tls}, for the operator on {admin}, data in `{}`",
             self.data.display()

@@ -3,9 +3,11 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use tokio::io::DuplexStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -22,11 +24,13 @@ use crate::roles::PairText;
 const NAME: &str = "build.example.org";
 
 async fn site(text: &PairText) -> Site {
+    with(Tls::new(Pair::parse(text, NAME, NOW_S).unwrap()).unwrap()).await
+}
+
+async fn with(tls: Tls) -> Site {
     let bench = Bench::new();
     let ledger = Arc::clone(&bench.ledger);
-    let pair = Pair::parse(text, NAME, NOW_S).unwrap();
-    let tls = Arc::new(Tls::new(pair).unwrap());
-    Site::with_tls(bench, ledger, None, Some(tls)).await
+    Site::with_tls(bench, ledger, None, Some(Arc::new(tls))).await
 }
 
 /// A connection to the door, before any handshake.
@@ -50,16 +54,80 @@ async fn shake(site: &Site, text: &PairText, protocols: &[&str]) -> TlsStream<Du
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(text.chain.as_bytes()).unwrap();
     roots.add(certificate).unwrap();
+    let config = client().with_root_certificates(roots).with_no_client_auth();
+    connect(site, config, NAME, protocols).await.unwrap()
+}
+
+fn client() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    builder.with_safe_default_protocol_versions().unwrap()
+}
+
+async fn connect(
+    site: &Site,
+    mut config: ClientConfig,
+    name: &str,
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<DuplexStream>> {
     config.alpn_protocols = protocols
         .iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
     let connector = TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from(NAME).unwrap();
-    connector.connect(name, knock(site)).await.unwrap()
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    connector.connect(name, knock(site)).await
+}
+
+/// Connects as an authority, which takes any certificate and looks into it.
+async fn look(
+    site: &Site,
+    name: &str,
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<DuplexStream>> {
+    let config = client().dangerous();
+    let config = config.with_custom_certificate_verifier(Arc::new(Anything));
+    connect(site, config.with_no_client_auth(), name, protocols).await
+}
+
+#[derive(Debug)]
+struct Anything;
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = aws_lc_rs::default_provider();
+        provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }
 
 #[tokio::test]
@@ -148,6 +216,99 @@ async fn the_end_of_a_certificate_is_in_health_and_metrics() {
     let said =
         "alarm: the certificate has expired on 2026-12-01T00:00:00Z, and the key does not fit";
     assert!(late.text().contains(said), "{}", late.text());
+}
+
+#[tokio::test]
+async fn an_authority_sees_its_challenge_while_it_is_pending_and_nobody_else_does() {
+    const ACME: &[&str] = &["acme-tls/1"];
+    let text = lasting(NAME, 4096);
+    let site = with(Tls::of_authority(Some(Pair::parse(&text, NAME, NOW_S).unwrap())).unwrap());
+    let site = site.await;
+    let tls = Arc::clone(site.app.tls.as_ref().unwrap());
+    let own = CertificateDer::from_pem_slice(text.chain.as_bytes()).unwrap();
+    let shown = |stream: &TlsStream<DuplexStream>| {
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        (chain[0].clone(), chain.len())
+    };
+    look(&site, NAME, ACME).await.unwrap_err();
+    let pending = tls.validate(NAME, &[7; 32]).unwrap();
+    for name in [NAME, "BUILD.example.org"] {
+        let mut stream = look(&site, name, ACME).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+        let (challenge, certificates) = shown(&stream);
+        assert_ne!(challenge, own);
+        assert_eq!(certificates, 1);
+        // id-pe-acmeIdentifier, critical, an octet string of the digest (RFC 8737, 3).
+        let extension = [
+            &[
+                0x06, 8, 0x2b, 6, 1, 5, 5, 7, 1, 0x1f, 1, 1, 0xff, 4, 34, 4, 32,
+            ][..],
+            &[7; 32],
+        ]
+        .concat();
+        let has_it = challenge.windows(extension.len()).any(|at| at == extension);
+        assert!(has_it, "{challenge:?}");
+        // It is closed, whatever is asked.
+        let _closed_already = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+        let mut said = Vec::new();
+        drop(stream.read_to_end(&mut said).await);
+        assert!(said.is_empty(), "{said:?}");
+    }
+    // Another name, and another protocol beside it: not an authority.
+    look(&site, "other.example.org", ACME).await.unwrap_err();
+    look(&site, "192.0.2.1", ACME).await.unwrap_err();
+    assert_eq!(site.app.metrics.handshakes_failed.load(Relaxed), 3);
+    for protocols in [&["acme-tls/1", "http/1.1"][..], &["http/1.1"], &[]] {
+        let stream = look(&site, NAME, protocols).await.unwrap();
+        assert_eq!(shown(&stream).0, own, "{protocols:?}");
+    }
+    drop(pending);
+    look(&site, NAME, ACME).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn without_a_certificate_handshakes_fail_and_health_says_why() {
+    let site = with(Tls::of_authority(None).unwrap()).await;
+    let tls = Arc::clone(site.app.tls.as_ref().unwrap());
+    look(&site, NAME, &[]).await.unwrap_err();
+    assert_eq!(site.app.metrics.handshakes_failed.load(Relaxed), 1);
+    let health = async || site.get("/healthz").await.text().to_owned();
+    let said = health().await;
+    assert!(said.starts_with("not ok\n"), "{said}");
+    let alarm = "alarm: no certificate yet: it is being asked for\n";
+    assert!(said.contains(alarm), "{said}");
+    tls.refuse("nobody is there; next try at x".to_owned());
+    let said = health().await;
+    for part in [
+        "alarm: no certificate yet: nobody is there; next try at x\n",
+        "remedy: see that the authority reaches --name on port 443",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    // The clock of the tests stands at 2026-11-21, ten days before the end of this one: its sixth
+    // part is far away when it is new, and near now.
+    tls.offer(&lasting(NAME, 2026), NAME, NOW_S).unwrap();
+    let note = "note: the certificate expires on 2026-12-01T00:00:00Z: renew it\n";
+    assert!(health().await.contains(note), "{}", health().await);
+    tls.refuse("nobody is there; next try at x".to_owned());
+    let alarm = "alarm: the certificate until 2026-12-01T00:00:00Z cannot be renewed: nobody";
+    assert!(health().await.contains(alarm), "{}", health().await);
+    look(&site, NAME, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_long_before_the_end_is_a_note() {
+    let text = lasting(NAME, 4096);
+    let site = with(Tls::of_authority(Some(Pair::parse(&text, NAME, NOW_S).unwrap())).unwrap());
+    let site = site.await;
+    let tls = site.app.tls.as_ref().unwrap();
+    tls.refuse("nobody is there; next try at x".to_owned());
+    let said = site.get("/healthz").await;
+    let said = said.text();
+    assert!(said.starts_with("ok\n"), "{said}");
+    let note =
+        "note: the certificate until 4096-12-01T00:00:00Z cannot be renewed: nobody is there";
+    assert!(said.contains(note), "{said}");
 }
 
 #[tokio::test]
