@@ -43,7 +43,7 @@ const REMEDY_FILES: &str = "put a certificate that fits, and its key, in the pla
                             they are read within a minute, or at `kill -HUP`";
 /// What to do about an alarm when an authority gives it.
 const REMEDY_AUTHORITY: &str = "see that the authority reaches --name on port 443 and that this \
-                                machine reaches the authority; `kill -HUP` tries again at once";
+                                machine reaches the authority; `kill -HUP` tries again sooner";
 /// What browsers remember of us for a year: never ask without TLS (RFC 6797).
 pub(super) const HSTS: &str = "max-age=31536000";
 /// The versions that browsers still speak and that have no known break (RFC 9325).
