@@ -20,6 +20,17 @@ use tokio::{
 const SERVICE: &str = "198.51.100.1:8000";
 const GREEDY: &str = "198.51.100.7:0";
 const OTHER: &str = "203.0.113.9:0";
+/// What this machine may not have: it is not what is tested here.
+const WEAKER: [&str; 8] = [
+    "--accept-weaker",
+    "memory limit",
+    "--accept-weaker",
+    "process limit of the whole cell",
+    "--accept-weaker",
+    "cpu share",
+    "--accept-weaker",
+    "landlock: sockets with names",
+];
 /// More than one client may hold of the most that there can be.
 const TRIES: usize = 1_100;
 /// Whoever is sent away sees it at once; whoever is not waits for longer to be asked to hurry.
@@ -74,7 +85,7 @@ fn one_client_cannot_take_all_connections_from_the_others() {
     apart(|| {
         let folder = paths::scratch("crowd");
         let place = Place::new(folder.path(), fake::shared());
-        let _service = place.serve_at(SERVICE, &[]);
+        let _service = place.serve_at(SERVICE, &WEAKER);
         http::runtime().block_on(async {
             let mut held = Vec::new();
             loop {
@@ -109,7 +120,7 @@ fn one_client_begins_only_so_many_handshakes() {
         authority::put(folder.path(), &authority.pair("localhost"));
         let place = Place::new(folder.path(), fake::shared());
         let pair = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
-        let _service = place.serve_at(SERVICE, &pair);
+        let _service = place.serve_at(SERVICE, &[&WEAKER[..], &pair].concat());
         http::runtime().block_on(async {
             for begun in 0.. {
                 let mut stream = connect(GREEDY).await;

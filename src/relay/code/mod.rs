@@ -25,8 +25,9 @@ use crate::build::Code;
 const HEADER_BYTES_MAX: u64 = 128 << 20;
 /// Read so much at a time when a table is searched for.
 const CHUNK: usize = 1 << 20;
-/// Tables are looked for where the linker puts them (it aligns them to 32).
-const ALIGNMENT: usize = 16;
+/// Tables are looked for where the linker puts them: it aligns them to the size of a pointer at
+/// least.
+const ALIGNMENT: usize = 4;
 /// Most places that look like the beginning of a table that are tried.
 const CANDIDATES_MAX: usize = 16;
 
@@ -73,17 +74,19 @@ fn search(file: &File, part: Range<u64>) -> io::Result<Vec<Range<u64>>> {
         let left = usize::try_from(part.end - at).unwrap_or(usize::MAX);
         let chunk = &mut chunk[..left.min(CHUNK)];
         file.read_exact_at(chunk, at)?;
-        for (number, bytes) in chunk.chunks(ALIGNMENT).enumerate() {
-            if bytes
-                .first_chunk::<MAGIC_BYTES>()
-                .is_some_and(table::begins)
-            {
-                found.push(at + (number * ALIGNMENT) as u64..part.end);
+        for offset in (0..chunk.len()).step_by(ALIGNMENT) {
+            let bytes = chunk[offset..].first_chunk::<MAGIC_BYTES>();
+            if bytes.is_some_and(table::begins) {
+                found.push(at + offset as u64..part.end);
             }
         }
         // The last ones count: forget the first when there are more than will be tried.
         found.drain(..found.len().saturating_sub(CANDIDATES_MAX));
-        at += chunk.len() as u64;
+        if left <= CHUNK {
+            break;
+        }
+        // A magic number may begin in the last four bytes of this chunk.
+        at += (CHUNK - ALIGNMENT) as u64;
     }
     Ok(found)
 }
@@ -226,6 +229,22 @@ mod tests {
             changed[list + 5 * 8..list + 5 * 8 + 4].copy_from_slice(&to);
             assert_eq!(measured(&changed), None, "{to:?}");
         }
+    }
+
+    #[test]
+    fn a_table_is_found_wherever_the_linker_may_put_it() {
+        let chunk = CHUNK as u64;
+        let places = [64, 72, 84, chunk - 4, chunk + 4, 2 * chunk - 12];
+        let file = tempfile::tempfile().unwrap();
+        for place in places {
+            file.write_all_at(b"\xf1\xff\xff\xff\0\0\x01\x08", place)
+                .unwrap();
+        }
+        file.write_all_at(b"\xf1\xff\xff\xff\0\0\x01\x08", 102)
+            .unwrap(); // no place for one
+        let end = file.metadata().unwrap().len();
+        let found = search(&file, 0..end).unwrap();
+        assert_eq!(found, places.map(|place| place..end));
     }
 
     #[test]
