@@ -17,6 +17,7 @@ mod licences;
 mod modules;
 mod peers;
 mod probe;
+mod releases;
 mod resolve;
 mod reverse;
 mod role;

@@ -6,7 +6,6 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
 };
 
 use hotcell_sandbox::channel::{Channel, ChannelError};
@@ -22,6 +21,7 @@ use super::{
     licences::Desk,
     modules::Modules,
     peers::PeerError,
+    releases::Known,
     resolve,
     reverse::Reverse,
     sdk::Sdks,
@@ -33,9 +33,8 @@ use super::{
 use crate::{
     channel::AsyncChannel,
     proxy::{GetError, Http, Proxy, Sources, SourcesError},
-    spec::{GoQuery, GoVersion, ModulePath, ModuleVersion, PackageQuery, Target, VersionQuery},
+    spec::{GoVersion, ModulePath, ModuleVersion, PackageQuery, VersionQuery},
     sumdb::{Database, DatabaseError, StateError, Sumdb},
-    toolchain,
 };
 
 /// Questions that are worked on at once; the others wait in the socket.
@@ -46,8 +45,6 @@ const SESSIONS_MAX: usize = 512;
 const LOCK_MODULES_MAX: usize = super::closure::GO_MODS_MAX;
 /// Lock files that are being received at once.
 const LOCKS_MAX: usize = 16;
-/// How long a list of Go releases is believed; a new release is no emergency.
-const RELEASES_FOR: Duration = Duration::from_secs(60);
 
 /// What the role is told at its start. It may hold a password, in `goproxy`: not for printing.
 #[derive(Clone, Serialize, Deserialize)]
@@ -136,7 +133,7 @@ pub(super) struct Role {
     sdks: Sdks,
     sessions: Mutex<Vec<Weak<Session>>>,
     locks: Mutex<HashMap<u64, Vec<ModuleHash>>>,
-    releases: tokio::sync::Mutex<Option<(Instant, Vec<GoVersion>)>>,
+    pub(super) releases: Known,
     witnesses: Witnesses,
     verifiers: Verifiers,
     reverse: Reverse,
@@ -164,7 +161,7 @@ impl Role {
         let sdks =
             Sdks::open(config.folder.join("staging"), Arc::clone(&modules)).map_err(failed)?;
         let (sessions, locks) = (Mutex::default(), Mutex::default());
-        let releases = tokio::sync::Mutex::default();
+        let releases = Known::default();
         let witnesses = Witnesses::new(&config.witnesses)?;
         let verifiers = Verifiers::new(&config.verifiers)?;
         let authority = Authority::new(config.authority.as_deref())?;
@@ -306,23 +303,8 @@ impl Role {
                 let (versions, warnings) = resolve::versions(&self.modules, &module).await?;
                 Answer::Versions { versions, warnings }
             }
-            Ask::LatestGo { query } => {
-                let releases = self.releases().await?;
-                let go = toolchain::choose(GoQuery::parse(&query)?, &releases);
-                let none = || FetchError::NotFound(format!("there is no Go release `{query}`"));
-                Answer::Go {
-                    go: go.ok_or_else(none)?.to_string(),
-                }
-            }
-            Ask::GoVersions => {
-                let versions = self
-                    .releases()
-                    .await?
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                Answer::GoVersions { versions }
-            }
+            Ask::LatestGo { query } => self.latest_go(&query).await?,
+            Ask::GoVersions => self.go_versions().await?,
             Ask::Sdk { go } => {
                 let (h1, folder) = self.sdks.fetch(GoVersion::parse(&go)?, &asker).await?;
                 asker
@@ -388,19 +370,5 @@ impl Role {
             member: Member { path, version },
             warnings: resolved.warnings,
         })
-    }
-
-    /// Go releases for this host, newest first.
-    async fn releases(&self) -> Result<Vec<GoVersion>, FetchError> {
-        let mut known = self.releases.lock().await;
-        if let Some((since, releases)) = &*known
-            && since.elapsed() < RELEASES_FOR
-        {
-            return Ok(releases.clone());
-        }
-        let list = self.modules.proxy.list(&toolchain::module_path()?).await?;
-        let releases = toolchain::releases(&list, Target::HOST);
-        *known = Some((Instant::now(), releases.clone()));
-        Ok(releases)
     }
 }
