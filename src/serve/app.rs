@@ -23,6 +23,7 @@ use super::{
     },
     metrics::Metrics,
     queue::Queue,
+    shown::Shown,
     tls::{Standing, Tls},
 };
 use crate::{
@@ -85,6 +86,8 @@ pub(super) struct App {
     pub(super) names: AllNames,
     /// Binaries that are downloaded just now.
     pub(super) hot: Arc<Hot>,
+    /// Pages of results that were made just now.
+    pub(super) shown: Shown,
     /// Modules whose commands are listed just now.
     pub(super) listings: Listings,
     /// Becomes true when the service stops.

@@ -300,6 +300,11 @@ async fn result_page(
     sum: Sum,
     page: Page,
 ) -> Result<Response, Refusal> {
+    if page == Page::Show
+        && let Some(shown) = result_page::again(app, headers, key, sum)?
+    {
+        return Ok(shown);
+    }
     let row = match (page, app.queue.standing(key).await?) {
         (_, Standing::Built(row)) => *row,
         (Page::Log | Page::Dl | Page::Retry, _) => return Err(Refusal::not_built()),

@@ -55,6 +55,8 @@ pub use super::rows::{FailureRow, JobRow, NewResult, Recent, ResultRow};
 pub struct Catalogue {
     writer: Arc<Mutex<Connection>>,
     readers: Arc<Readers>,
+    /// Only to see that something has changed: what it says means nothing on another connection.
+    pub(super) watch: Arc<Mutex<Connection>>,
     pub(super) licences: Arc<Book>,
     pub(super) sizes: Arc<Sizes>,
 }
@@ -79,6 +81,7 @@ impl Catalogue {
         Ok(Self {
             writer: Arc::new(Mutex::new(connection)),
             readers: Arc::new(Readers::open(path)?),
+            watch: Arc::new(Mutex::new(db::open_to_read(path)?)),
             licences: Arc::default(),
             sizes: Arc::default(),
         })

@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -34,6 +37,7 @@ pub(super) struct Book {
     known: Mutex<HashMap<String, Option<Arc<Licences>>>>,
     places: Arc<Semaphore>,
     turn: Semaphore,
+    learned: AtomicU64,
 }
 
 impl Default for Book {
@@ -42,6 +46,7 @@ impl Default for Book {
             known: Mutex::default(),
             places: Arc::new(Semaphore::new(WAITING_MAX)),
             turn: Semaphore::new(1),
+            learned: AtomicU64::new(0),
         }
     }
 }
@@ -49,6 +54,11 @@ impl Default for Book {
 impl Book {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Licences>>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rises whenever a licence is learned, once it is there to be read.
+    pub(super) fn learned(&self) -> u64 {
+        self.learned.load(Relaxed)
     }
 
     /// What was learned counts; what was read before that does not.
@@ -60,6 +70,7 @@ impl Book {
         let entry = known.entry(module).or_default();
         if licences.is_some() {
             *entry = licences;
+            self.learned.fetch_add(1, Relaxed);
         }
     }
 }

@@ -28,6 +28,7 @@ use self::{
     listen::Door,
     metrics::Metrics,
     queue::{Parts, Queue, QueueError},
+    shown::Shown,
     tls::Tls,
 };
 use crate::{build::Executor, verifiers::Quorum, witness::Board};
@@ -73,6 +74,7 @@ mod result_page;
 mod router;
 mod rows;
 mod run;
+mod shown;
 mod streams;
 mod targets;
 mod tlog;
@@ -291,6 +293,7 @@ async fn open(
         names,
         listings,
         hot: Arc::default(),
+        shown: Shown::default(),
         trusted_proxies: config.trusted_proxies,
         access_log: config.access_log,
         rates,

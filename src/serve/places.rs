@@ -1,9 +1,9 @@
 //! How many connections one client may hold, and how often it may begin TLS.
 //!
-//! Called by [`super::listen`] for each connection, before a byte of it is read. A client that opens
-//! connections and says nothing costs little, but all of them together are limited, so that one
-//! client must not have them all; and a handshake costs a signature. Whoever comes from this machine
-//! or is a trusted proxy stands for many and has no limit here.
+//! Called by [`super::listen`] for each connection, before a byte of it is read. A client that
+//! opens connections and says nothing costs little, but all of them together are limited, so that
+//! one client must not have them all; and a handshake costs a signature. Whoever comes from this
+//! machine or is a trusted proxy stands for many and has no limit here.
 
 use std::{
     collections::HashMap,

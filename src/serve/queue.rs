@@ -169,6 +169,11 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Whether there is a job of this build.
+    pub(super) fn is_underway(&self, key: &BuildKey) -> bool {
+        self.0.find(&key.to_string()).is_some()
+    }
+
     /// Where `key` stands. Starts nothing, and renews the interest in a job that is there.
     pub async fn standing(&self, key: &BuildKey) -> Result<Standing, QueueError> {
         let name = key.to_string();

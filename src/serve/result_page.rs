@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    http::{HeaderMap, header::HOST},
-    response::Response,
+    body::Bytes,
+    http::{
+        HeaderMap,
+        header::{CONTENT_TYPE, HOST},
+    },
+    response::{IntoResponse as _, Response},
 };
 
 use super::{
-    answer::{self, Refusal},
+    answer::Refusal,
     app::App,
     artifacts::Opened,
     build_pages::{Cell, Head},
@@ -21,13 +25,14 @@ use super::{
     limits::withdrawn::Withdrawn,
     lists,
     pages::{clean, clean_all, slashed},
+    shown::Version,
     targets::{self, Group},
     words,
 };
 use crate::{
     fetch::wire::{Licences, ModuleHash},
     output::Html,
-    spec::{BuildKey, Record, Variant, hex, url},
+    spec::{BuildKey, Record, Sum, Variant, hex, url},
 };
 
 /// Newest results of a module among which a page looks for others of its package.
@@ -112,11 +117,60 @@ struct Beside {
     withdrawn: Option<Withdrawn>,
 }
 
-/// Shows a result.
-pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
+/// What a page of a result depends on as of now, and the compressed binary.
+fn version(
+    app: &App,
+    key: &BuildKey,
+    sha256: &[u8; 32],
+) -> Result<(Version, Option<Opened>), Refusal> {
+    let database = app.catalogue.version();
+    let gzip = app.artifacts.compressed(sha256);
+    let gzip = gzip.map_err(|cause| Refusal::internal(&cause))?;
+    let version = Version {
+        sha256: *sha256,
+        database: database.map_err(|cause| Refusal::internal(&cause))?,
+        licences: app.catalogue.licences.learned(),
+        gzip: gzip.as_ref().map(|gzip| gzip.bytes),
+        withdrawn: app.rates.withdrawn(key),
+    };
+    Ok((version, gzip))
+}
+
+fn html(page: Bytes) -> Response {
+    ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+}
+
+/// Where the visitor sees us: scheme, host and port.
+fn origin(app: &App, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let scheme = if app.behind_tls { "https" } else { "http" };
-    let gzip = app.artifacts.compressed(&row.sha256);
+    format!("{scheme}://{}", host.unwrap_or("localhost"))
+}
+
+/// The page as it was made for somebody else, while nothing has changed since.
+pub(super) fn again(
+    app: &App,
+    headers: &HeaderMap,
+    key: &BuildKey,
+    sum: Sum,
+) -> Result<Option<Response>, Refusal> {
+    let name = format!("{} {key}", origin(app, headers));
+    let Some((made, page)) = app.shown.get(&name) else {
+        return Ok(None);
+    };
+    if Sum::of(&made.sha256) != sum || app.queue.is_underway(key) {
+        return Ok(None);
+    }
+    let (now, _) = version(app, key, &made.sha256)?;
+    Ok((now == made).then(|| html(page)))
+}
+
+/// Makes the page of a result, for whoever else wants it, too. A row never changes; all else is
+/// read after the version, so that what changes meanwhile makes the page old.
+pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
+    let (version, gzip) = version(app, &row.key, &row.sha256)?;
+    let origin = origin(app, headers);
+    let name = format!("{origin} {}", row.key);
     let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
     let code = app.catalogue.code(&row.key);
     let linked = row
@@ -128,17 +182,20 @@ pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Re
     let built_for = app.catalogue.built_for(&row.key);
     let agreed = app.catalogue.agreed(&row.key);
     let beside = Beside {
-        gzip: gzip.map_err(|cause| Refusal::internal(&cause))?,
+        gzip,
         recent: recent.map_err(|cause| Refusal::internal(&cause))?,
         code: code.map_err(|cause| Refusal::internal(&cause))?,
         licences: licences.map_err(|cause| Refusal::internal(&cause))?,
         built_for: built_for.map_err(|cause| Refusal::internal(&cause))?,
         agreed: agreed.map_err(|cause| Refusal::internal(&cause))?,
         verifier_key: app.ledger.verifier_key(),
-        origin: format!("{scheme}://{}", host.unwrap_or("localhost")),
-        withdrawn: app.rates.withdrawn(&row.key),
+        origin,
+        withdrawn: version.withdrawn.clone(),
     };
-    Ok(answer::page(&ResultPage::new(row, beside)))
+    let page = ResultPage::new(row, beside).render();
+    let page = Bytes::from(page.map_err(|cause| Refusal::internal(&cause))?);
+    app.shown.keep(name, version, page.clone());
+    Ok(html(page))
 }
 
 impl ResultPage {

@@ -72,8 +72,9 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The visitor behind a connection, and their address. What a trusted proxy forwards is never the operator's, and
-    /// without an address in it that can be read the proxy itself is the client.
+    /// The visitor behind a connection, and their address. What a trusted proxy forwards is never
+    /// the operator's, and without an address in it that can be read the proxy itself is the
+    /// client.
     pub(in crate::serve) fn of(
         peer: IpAddr,
         headers: &HeaderMap,

@@ -1,9 +1,9 @@
 //! What the addresses of visitors are called, for rules about clients (`host:`).
 //!
 //! Asked by the door, and only when there is such a rule: `serve` reaches no name server, so the
-//! role `fetch` is asked, and what it said is kept for a while. A visitor waits for it once, and not
-//! for long. Where no name is known in time the visitor counts as one without: limits hold for them
-//! as for all, and the operator can see how often that was.
+//! role `fetch` is asked, and what it said is kept for a while. A visitor waits for it once, and
+//! not for long. Where no name is known in time the visitor counts as one without: limits hold for
+//! them as for all, and the operator can see how often that was.
 
 use std::{
     collections::HashMap,
