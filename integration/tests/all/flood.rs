@@ -58,10 +58,9 @@ fn module(number: usize) -> String {
 }
 
 /// As many files as this process, and the service that it starts, may have.
-fn raise_files() {
+pub(crate) fn raise_files(wanted: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
-    let wanted = sizes().1 as u64 + 2_000;
     assert!(hard >= wanted, "this test needs {wanted} open files");
 }
 
@@ -217,7 +216,7 @@ fn a_flood_slow_readers_and_a_full_disk_at_once_are_refused_with_a_reason_and_pa
         paths::is_root(),
         "this test mounts a file system: run it as root"
     );
-    raise_files();
+    raise_files(sizes().1 as u64 + 2_000);
     let (requests, readers) = sizes();
     let real = (0..requests).step_by(REAL_EACH).chain([requests]);
     let real: Vec<_> = real.map(|number| set::hello(&module(number))).collect();
