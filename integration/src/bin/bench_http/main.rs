@@ -32,6 +32,8 @@ const PARTS: [&str; 4] = ["nginx", "builds", "results", "streams"];
 const FEW: u64 = 1_000;
 /// Of each measurement; the median counts.
 const ROUNDS: usize = 3;
+/// Of each page of two stores: their times differ by less than two rounds of one do.
+const TURNS: usize = 7;
 /// The one that is downloaded.
 const TEN: &str = "ex.example/ten";
 const TEN_BYTES: usize = 10 << 20;
@@ -46,7 +48,7 @@ const DOWNLOADS: Load = Load {
 /// Enough to keep the service busy and short of its limit, so that times are its own.
 const LATENCY: Load = Load {
     connections: 4,
-    seconds: 4,
+    seconds: 3,
 };
 
 pub(crate) type Anything = Box<dyn std::error::Error>;
@@ -66,9 +68,7 @@ fn main() -> Result<(), Anything> {
     if part.as_deref() == Some("streams") {
         return streams::wait(&place);
     }
-    let service = place.serve(&["--max-builds", "2"]);
-    service.builds("ex.example/hello");
-    drop(service);
+    drop(built(&place));
     let sum = add_ten(&place)?;
     add_results(&place, 0..FEW)?;
 
@@ -89,19 +89,35 @@ fn main() -> Result<(), Anything> {
     Ok(())
 }
 
-/// Times of pages with few and with many results.
-fn few_and_many(place: &Place, folder: &Path, results: u64) -> Result<(), Anything> {
-    let few = latencies(place, folder, FEW)?;
-    add_results(place, FEW..results)?;
-    let many = latencies(place, folder, results)?;
-    for ((page, few), (_, many)) in few.iter().zip(&many) {
+/// Times of pages with few and with many results, of two services in turns.
+fn few_and_many(few: &Place, folder: &Path, results: u64) -> Result<(), Anything> {
+    let home = folder.join("many");
+    fs::create_dir_all(&home)?;
+    let many = Place::new(&home, fake::shared());
+    drop(built(&many));
+    add_results(&many, 0..results)?;
+    let (few, many) = (few.serve(&[]), many.serve(&[]));
+    for page in pages(&few)? {
+        let (mut of_few, mut of_many) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            of_few.push(ask_any(&few, folder, &page, FEW)?);
+            of_many.push(ask_any(&many, folder, &page, results)?);
+        }
+        let (of_few, of_many) = (median(&of_few, p99), median(&of_many, p99));
         say(
-            &format!("p99 of {page}: with {FEW} and with {results} results"),
-            &format!("{few:.2} {many:.2} ms"),
+            &format!("p99 of {}: with {FEW} and with {results} results", page.0),
+            &format!("{of_few:.2} {of_many:.2} ms"),
         );
-        say("  ratio", &format!("{:.2}", many / few));
+        say("  ratio", &format!("{:.2}", of_many / of_few));
     }
     Ok(())
+}
+
+/// A service in this place, after its first build.
+fn built(place: &Place) -> Service {
+    let service = place.serve(&["--max-builds", "2"]);
+    service.builds("ex.example/hello");
+    service
 }
 
 pub(crate) fn say(what: &str, value: &str) {
@@ -234,46 +250,38 @@ fn while_building(service: &Service) -> Result<(), Anything> {
     Ok(())
 }
 
-/// Times of pages, of results in no order.
-fn latencies(
-    place: &Place,
-    folder: &Path,
-    results: u64,
-) -> Result<Vec<(&'static str, f64)>, Anything> {
-    let service = place.serve(&[]);
-    let sum = result_of(&service, &build_path("ex.example/grown7"))?;
-    let sum = sum.trim_end_matches('/').rsplit('/').next().unwrap_or("");
-    let key = "@v1.0.0/linux-amd64-go1.26.8/";
-    let mut found = Vec::new();
-    for (page, before, after) in [
+/// Title, and what stands before and behind the number of a result.
+type Page = (&'static str, String, String);
+
+/// What every store is asked for.
+fn pages(service: &Service) -> Result<[Page; 5], Anything> {
+    let result = result_of(service, &build_path("ex.example/grown7"))?;
+    let (_, behind) = result.split_once("grown7").ok_or("another address")?;
+    let grown = "/ex.example/grown".to_owned();
+    Ok([
         ("home", "/?".to_owned(), String::new()),
-        (
-            "a result",
-            "/ex.example/grown".to_owned(),
-            format!("{key}{sum}/"),
-        ),
-        (
-            "a record",
-            "/ex.example/grown".to_owned(),
-            format!("{key}{sum}/record"),
-        ),
+        ("a result", grown.clone(), behind.to_owned()),
+        ("a record", grown, format!("{behind}record")),
         ("a search", "/-/search?q=grown".to_owned(), String::new()),
         ("the instance", "/-/instance?".to_owned(), String::new()),
-    ] {
-        let script = folder.join("page.lua");
-        let text = format!(
-            "request = function()\n  local n = math.random(0, {})\n  \
-             return wrk.format('GET', '{before}' .. n .. '{after}')\nend\n",
-            results - 1
-        );
-        fs::write(&script, text)?;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            rounds.push(ask(LATENCY, &service.url(), Some(&script))?);
-        }
-        found.push((page, median(&rounds, p99)));
-    }
-    Ok(found)
+    ])
+}
+
+/// Asks for the page of results in no order.
+fn ask_any(
+    service: &Service,
+    folder: &Path,
+    (_, before, behind): &Page,
+    results: u64,
+) -> Result<Measured, Anything> {
+    let script = folder.join("page.lua");
+    let text = format!(
+        "request = function()\n  local n = math.random(0, {})\n  \
+         return wrk.format('GET', '{before}' .. n .. '{behind}')\nend\n",
+        results - 1
+    );
+    fs::write(&script, text)?;
+    ask(LATENCY, &service.url(), Some(&script))
 }
 
 fn rate(one: &Measured) -> f64 {
