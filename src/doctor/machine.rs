@@ -15,6 +15,7 @@ use hotcell_sandbox::{
 use nix::sys::statvfs::statvfs;
 
 use super::Finding;
+use crate::proxy::Http;
 
 /// Controllers of cgroup v2 that limit a cell.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
@@ -35,8 +36,24 @@ pub fn findings(folders: &[(&'static str, PathBuf)]) -> Vec<Finding> {
     for (what, folder) in folders {
         all.extend(disk(what, folder));
     }
-    all.extend([memory(), systemd()]);
+    all.extend([memory(), systemd(), certificates()]);
     all
+}
+
+/// Sets up TLS as `fetch` does, which ends when it cannot; nothing is connected.
+fn certificates() -> Finding {
+    let what = "certificates";
+    match Http::new(Http::STALL) {
+        Ok(_) => Finding::ok(
+            what,
+            "there are some of authorities, which servers are checked by",
+        ),
+        Err(error) => Finding::bad(
+            what,
+            format!("TLS cannot be set up: {error}"),
+            "install the package ca-certificates, or name a file of theirs in SSL_CERT_FILE",
+        ),
+    }
 }
 
 fn cgroups() -> Finding {

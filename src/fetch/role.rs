@@ -77,7 +77,7 @@ pub enum RoleError {
     #[error(transparent)]
     State(#[from] StateError),
     /// TLS.
-    #[error("cannot set up TLS: {0}")]
+    #[error("cannot set up TLS (see hotcell doctor)")]
     Tls(#[source] GetError),
     /// The addresses of witnesses, verifiers and authority.
     #[error("cannot ask witnesses, verifiers or the authority")]

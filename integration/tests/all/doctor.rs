@@ -36,7 +36,14 @@ fn a_machine_that_builds_is_found_able_and_nothing_is_changed() {
     assert_eq!(told["cells"], true);
     assert_complete(&told);
     for what in [
-        "kernel", "landlock", "seccomp", "overlay", "roles", "cell", "clock",
+        "kernel",
+        "landlock",
+        "seccomp",
+        "overlay",
+        "certificates",
+        "roles",
+        "cell",
+        "clock",
     ] {
         assert_eq!(
             finding(&told, what)["state"],
@@ -74,6 +81,29 @@ fn a_proxy_that_is_gone_is_told_and_does_not_hide_the_rest() {
         finding(&told, "cell")["state"],
         "warning",
         "there is no SDK yet"
+    );
+}
+
+#[test]
+fn a_machine_without_certificates_is_told_what_to_install() {
+    let folder = paths::scratch("doctor");
+    let mut place = Place::new(folder.path(), fake::shared());
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let missing = folder.path().join("missing").display().to_string();
+        place.variables.push((name.to_owned(), missing));
+    }
+    let ended = doctor(&place);
+    let told = ended.json();
+    assert_complete(&told);
+    let certificates = finding(&told, "certificates");
+    assert_eq!(certificates["state"], "bad", "{told}");
+    let todo = certificates["todo"].as_str().expect("a sentence");
+    assert!(todo.contains("ca-certificates"), "{todo}");
+    assert_eq!(finding(&told, "module proxy")["state"], "bad", "{told}");
+    assert!(
+        ended.err().contains("No CA certificates"),
+        "the role says why it ended: {}",
+        ended.err()
     );
 }
 
