@@ -5,12 +5,10 @@
 
 use axum::{
     Json,
-    body::Body,
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
-            ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-            CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
+            ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER,
         },
     },
     response::{IntoResponse, Response},
@@ -29,8 +27,6 @@ use crate::{
 pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// Answers that mean something else tomorrow.
 pub(super) const NO_STORE: &str = "no-store";
-/// What a browser may do with a download, should it ever show one: nothing.
-const SANDBOX: &str = "sandbox";
 /// When to come back to a busy service.
 const RETRY_AFTER_S: u32 = 30;
 
@@ -357,40 +353,4 @@ pub(super) fn is_kept(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 /// For who has it already.
 pub(super) fn kept(etag: HeaderValue) -> Response {
     (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response()
-}
-
-/// For who has this download already; what the answer says of it is kept with it (RFC 9111, 3.2).
-pub(super) fn kept_download(etag: HeaderValue) -> Response {
-    let mut response = kept(etag);
-    let sandbox = HeaderValue::from_static(SANDBOX);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, sandbox);
-    response
-}
-
-/// A binary as a download: never shown, never run by a browser.
-pub(super) fn download(body: Body, bytes: u64, name: &str, etag: HeaderValue) -> Response {
-    let mut response = Response::new(body);
-    let quoted = |text: String| HeaderValue::from_str(&text).ok();
-    for (header, value) in [
-        (
-            CONTENT_TYPE,
-            Some(HeaderValue::from_static("application/octet-stream")),
-        ),
-        (CONTENT_LENGTH, Some(HeaderValue::from(bytes))),
-        (
-            CONTENT_DISPOSITION,
-            quoted(format!("attachment; filename=\"{name}\"")),
-        ),
-        (
-            CONTENT_SECURITY_POLICY,
-            Some(HeaderValue::from_static(SANDBOX)),
-        ),
-        (ETAG, Some(etag)),
-    ] {
-        if let Some(value) = value {
-            response.headers_mut().insert(header, value);
-        }
-    }
-    response
 }

@@ -3,12 +3,15 @@
 //! The table of `INTERFACE.md`: the page builds nothing by itself, `events`, `record` and the
 //! downloads do, `log` and `dl` never. Paths are parsed exactly as they came; nothing is decoded.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use axum::{
     Extension,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header::ALLOW},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, Uri,
+        header::{ALLOW, RANGE},
+    },
     response::{IntoResponse as _, Response},
 };
 
@@ -18,7 +21,7 @@ use super::{
     app::App,
     build_pages::{BuildPage, FailurePage, Head, RetryPage},
     catalogue::{FailureRow, ResultRow},
-    events, guard, home,
+    downloads, events, guard, home,
     limits::{Asker, Class, blocks::Visitor},
     queue::Standing,
     result_page,
@@ -50,7 +53,10 @@ pub(super) async fn show(
     Extension(visitor): Extension<Visitor>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (head, _) = request.into_parts();
+    let (mut head, _) = request.into_parts();
+    if head.method != Method::GET {
+        head.headers.remove(RANGE); // means nothing there (RFC 9110, 14.2)
+    }
     let moved = url::moved(head.uri.path().strip_prefix('/').unwrap_or_default());
     if let (&Method::GET | &Method::HEAD, Some(to)) = (&head.method, moved) {
         return Ok(answer::moved(&to));
@@ -181,7 +187,7 @@ async fn build_page(
         Page::Record => Ok(record(&wait(app, visitor, headers, key, false).await?)),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            download(app, headers, &row, page).await
+            downloads::show(app, headers, &row, page).await
         }
         Page::Log => match app.queue.standing(key).await? {
             Standing::Built(row) => Ok(answer::plain(row.built.output.plain())),
@@ -328,8 +334,12 @@ async fn result_page(
         Page::Show => result_page::show(app, headers, &row),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            let response = download(app, headers, &row, page).await?;
-            Ok(answer::cached(response, IMMUTABLE))
+            let response = downloads::show(app, headers, &row, page).await?;
+            Ok(if response.status().is_client_error() {
+                response
+            } else {
+                answer::cached(response, IMMUTABLE)
+            })
         }
         Page::Record => Ok(answer::cached(record(&row), IMMUTABLE)),
         page => build_page(app, visitor, headers, key, page).await,
@@ -343,37 +353,4 @@ fn record(row: &ResultRow) -> Response {
         sum: row.sum(),
     };
     answer::plain(record.text())
-}
-
-async fn download(
-    app: &App,
-    headers: &HeaderMap,
-    row: &ResultRow,
-    page: Page,
-) -> Result<Response, Refusal> {
-    app.rates.check_withdrawn(&row.key)?;
-    let etag = answer::etag(&row.sha256);
-    if answer::is_kept(headers, &etag) {
-        return Ok(answer::kept_download(etag));
-    }
-    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
-    let opened = tokio::task::spawn_blocking(move || match page {
-        Page::DownloadGz => artifacts.gzip(&sha256),
-        _ => artifacts.binary(&sha256),
-    });
-    let opened = opened.await.map_err(|cause| Refusal::internal(&cause))?;
-    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
-    let Some(opened) = opened else {
-        return Err(Refusal::busy(
-            "the binary was removed just now and is built again",
-        ));
-    };
-    app.metrics.downloads.fetch_add(1, Relaxed);
-    let mut name = row.key.download_name();
-    if page == Page::DownloadGz {
-        name.push_str(".gz");
-    }
-    let bytes = opened.bytes;
-    let body = app.hot.body((row.sha256, page == Page::DownloadGz), opened);
-    Ok(answer::download(body, bytes, &name, etag))
 }

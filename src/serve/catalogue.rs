@@ -15,7 +15,6 @@ use crate::{
     serve::{
         licences::Book,
         rows::{add_package, recent_row, to_json},
-        targets::Sizes,
     },
     spec::{BuildKey, ModulePath},
     store::db::{self, Readers},
@@ -58,7 +57,6 @@ pub struct Catalogue {
     /// Only to see that something has changed: what it says means nothing on another connection.
     pub(super) watch: Arc<Mutex<Connection>>,
     pub(super) licences: Arc<Book>,
-    pub(super) sizes: Arc<Sizes>,
 }
 
 impl Catalogue {
@@ -83,7 +81,6 @@ impl Catalogue {
             readers: Arc::new(Readers::open(path)?),
             watch: Arc::new(Mutex::new(db::open_to_read(path)?)),
             licences: Arc::default(),
-            sizes: Arc::default(),
         })
     }
 

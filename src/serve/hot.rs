@@ -3,12 +3,14 @@
 //! Called for each download. All who fetch the same binary at the same time share one copy, which
 //! the kernel sends as it is; that is what a server that only sends files costs. The copies that
 //! exist are bounded by [`BYTES_MAX`] together, for slow readers hold them; who comes when they are
-//! used up gets pieces of [`PIECE`], as does whoever wants a large file. Nothing is read before the
-//! first byte is sent, so an answer without a body costs nothing.
+//! used up gets pieces of [`PIECE`], as does whoever wants a large file, or a part of one that
+//! nobody has a copy of. Nothing is read before the first byte is sent, so an answer without a body
+//! costs nothing.
 
 use std::{
     collections::HashMap,
-    io::{self, Read as _},
+    io::{self, Read as _, SeekFrom},
+    ops::Range,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -18,7 +20,10 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
-use tokio::{io::AsyncReadExt as _, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    sync::mpsc,
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 
 use super::artifacts::Opened;
@@ -71,12 +76,30 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Hot {
-    /// The content of a file as the body of an answer.
-    pub(super) fn body(self: &Arc<Self>, name: Name, opened: Opened) -> Body {
+    /// The content of a file as the body of an answer, or these bytes of it.
+    pub(super) fn body(
+        self: &Arc<Self>,
+        name: Name,
+        opened: Opened,
+        part: Option<Range<u64>>,
+    ) -> Body {
         let hot = Arc::clone(self);
         Body::from_stream(Sending::Asked(Box::pin(async move {
-            hot.source(name, opened).await
+            match part {
+                None => hot.source(name, opened).await,
+                Some(part) => hot.part(&name, opened, part),
+            }
         })))
+    }
+
+    /// No copy is made: who asks for single bytes would have us read megabytes.
+    fn part(&self, name: &Name, opened: Opened, part: Range<u64>) -> Source {
+        let Some(copied) = self.find(name) else {
+            return Source::Pieces(pieces(opened, part));
+        };
+        let all = Bytes::from_owner(Shared(copied));
+        let at = |bytes: u64| usize::try_from(bytes).map_or(all.len(), |at| at.min(all.len()));
+        Source::Whole(Ok(all.slice(at(part.start)..at(part.end))))
     }
 
     async fn source(&self, name: Name, opened: Opened) -> Source {
@@ -84,7 +107,8 @@ impl Hot {
             return Source::Whole(Ok(Bytes::from_owner(Shared(copied))));
         }
         let Some(room) = self.room(opened.bytes) else {
-            return Source::Pieces(pieces(opened));
+            let all = 0..opened.bytes;
+            return Source::Pieces(pieces(opened, all));
         };
         let copy = move || {
             let length = usize::try_from(opened.bytes).map_err(io::Error::other)?;
@@ -122,11 +146,16 @@ impl Hot {
     }
 }
 
-/// Reads a file as fast as it is sent, and no further ahead than one piece.
-fn pieces(opened: Opened) -> ReceiverStream<io::Result<Bytes>> {
+/// Reads a part of a file as fast as it is sent, and no further ahead than one piece.
+fn pieces(opened: Opened, part: Range<u64>) -> ReceiverStream<io::Result<Bytes>> {
     let (to, from) = mpsc::channel(1);
     let mut file = tokio::fs::File::from_std(opened.file);
     tokio::spawn(async move {
+        if let Err(cause) = file.seek(SeekFrom::Start(part.start)).await {
+            drop(to.send(Err(cause)).await); // nobody reads it when that fails
+            return;
+        }
+        let mut file = file.take(part.end.saturating_sub(part.start));
         loop {
             let mut piece = Vec::with_capacity(PIECE);
             let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).await;
@@ -175,7 +204,10 @@ impl Stream for Sending {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+    };
 
     use axum::body::to_bytes;
 
@@ -205,15 +237,44 @@ mod tests {
         for _ in 0..20 {
             // An empty file: what is read is the copy.
             let nothing = opened(&folder, 0);
-            assert_eq!(length(hot.body(NAME, nothing)).await, size);
+            assert_eq!(length(hot.body(NAME, nothing, None)).await, size);
         }
         assert_eq!(hot.bytes.load(Relaxed), size);
         drop(one);
         assert_eq!(hot.bytes.load(Relaxed), 0);
-        assert_eq!(length(hot.body(NAME, opened(&folder, 3))).await, 3);
+        assert_eq!(length(hot.body(NAME, opened(&folder, 3), None)).await, 3);
         // Nothing is read for an answer whose body nobody wants.
-        drop(hot.body(NAME, opened(&folder, size)));
+        drop(hot.body(NAME, opened(&folder, size), None));
         assert_eq!(hot.bytes.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_read_from_the_file_or_cut_from_a_copy_and_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..=u8::MAX).cycle().take(200_000).collect();
+        let mut file = File::create(folder.path().join("file")).unwrap();
+        file.write_all(&content).unwrap();
+        let opened = || Opened {
+            file: File::open(folder.path().join("file")).unwrap(),
+            bytes: 200_000,
+        };
+        let hot = Arc::<Hot>::default();
+        for copied in [false, true] {
+            let whole = copied.then(|| hot.source(NAME, opened()));
+            let whole = match whole {
+                Some(whole) => Some(whole.await),
+                None => None,
+            };
+            for part in [0..1, 5..100_000, 65_530..65_540, 199_999..200_000] {
+                let body = hot.body(NAME, opened(), Some(part.clone()));
+                let found = to_bytes(body, usize::MAX).await.unwrap();
+                let range =
+                    usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
+                assert!(found == content[range], "{part:?}");
+            }
+            assert_eq!(hot.bytes.load(Relaxed), if copied { 200_000 } else { 0 });
+            drop(whole);
+        }
     }
 
     #[tokio::test]
@@ -227,7 +288,7 @@ mod tests {
         }
         let pieces = held.iter().filter(|one| matches!(one, Source::Pieces(_)));
         assert_eq!((pieces.count(), hot.bytes.load(Relaxed)), (14, 120 << 20));
-        let body = hot.body(NAME, opened(&folder, 9 << 20));
+        let body = hot.body(NAME, opened(&folder, 9 << 20), None);
         assert_eq!(length(body).await, 9 << 20);
         drop(held);
         let large = hot.source(NAME, opened(&folder, WHOLE_MAX + 1)).await;

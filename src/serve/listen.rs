@@ -111,9 +111,8 @@ pub(super) async fn accept(
             }
         };
         door.metrics.connections.fetch_add(1, Relaxed);
-        let own = clients.enter(peer.ip());
-        let is_welcome = door.tls.is_none() || clients.may_begin_tls(peer.ip());
-        let (Some(own), true) = (own, is_welcome) else {
+        let may_begin = |_: &_| door.tls.is_none() || clients.may_begin_tls(peer.ip());
+        let Some(own) = clients.enter(peer.ip()).filter(may_begin) else {
             door.metrics.crowded.fetch_add(1, Relaxed);
             continue; // the connection is closed: to answer costs more than to be asked
         };

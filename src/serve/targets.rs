@@ -3,11 +3,6 @@
 //! Called by the pages of builds, results and modules. A link leads to a page, which builds nothing
 //! by itself, so that whoever follows all of them costs a page each.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
-
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::{
@@ -18,8 +13,6 @@ use crate::spec::{BuildKey, GoVersion, ModuleVersion, Target, url};
 
 /// Systems that few people have, in the order in which they come after all others.
 const LAST: [&str; 4] = ["plan9", "aix", "js", "wasip1"];
-/// Commands whose sizes are kept in memory, a few hundred bytes each.
-const KNOWN_MAX: usize = 10_000;
 
 /// Targets of one operating system.
 pub(super) struct Group {
@@ -37,14 +30,10 @@ pub(super) struct Link {
 }
 
 /// Targets of a command that are built, with their sizes.
-pub(super) type Built = Arc<[(Target, u64)]>;
-
-/// Sizes that were read, each with the newest result of that time.
-#[derive(Debug, Default)]
-pub(super) struct Sizes(Mutex<HashMap<String, (i64, Built)>>);
+pub(super) type Built = Vec<(Target, u64)>;
 
 /// All targets that the release of a build has, by system: those that most people have first.
-pub(super) fn of_build(key: &BuildKey, built: &Built) -> Vec<Group> {
+pub(super) fn of_build(key: &BuildKey, built: &[(Target, u64)]) -> Vec<Group> {
     grouped(key.go, |target| {
         let mut other = key.clone();
         other.target = target;
@@ -87,35 +76,10 @@ fn grouped(go: GoVersion, link: impl Fn(Target) -> Link) -> Vec<Group> {
     groups
 }
 
-impl Sizes {
-    fn known(&self) -> MutexGuard<'_, HashMap<String, (i64, Built)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Catalogue {
-    /// For which targets a build was made already, all else equal. Read again when there is any
-    /// new result.
+    /// For which targets a build was made already, all else equal.
     pub(super) fn built_for(&self, key: &BuildKey) -> Result<Built, CatalogueError> {
-        let mut host = key.clone();
-        host.target = Target::HOST;
-        let name = host.to_string();
-        self.look(|db| {
-            let newest = db
-                .prepare_cached("SELECT coalesce(max(id), 0) FROM result")?
-                .query_row([], |row| row.get::<_, i64>(0))?;
-            let known = self.sizes.known().get(&name).cloned();
-            if let Some((_, built)) = known.filter(|(at, _)| *at == newest) {
-                return Ok(built);
-            }
-            let built = read(db, key)?;
-            let mut known = self.sizes.known();
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
-            known.insert(name.clone(), (newest, Arc::clone(&built)));
-            Ok(built)
-        })
+        self.look(|db| read(db, key))
     }
 }
 
@@ -136,7 +100,7 @@ fn read(db: &Connection, key: &BuildKey) -> Result<Built, CatalogueError> {
         let (key, size) = row?;
         built.extend(BuildKey::parse(&key).map(|key| (key.target, size)));
     }
-    Ok(built.into())
+    Ok(built)
 }
 
 #[cfg(test)]
@@ -146,7 +110,7 @@ mod tests {
 
     #[test]
     fn systems_that_most_people_have_come_first_and_the_page_itself_is_no_link() {
-        let groups = of_build(&key(), &Arc::from([(Target::HOST, 4_500_000)]));
+        let groups = of_build(&key(), &[(Target::HOST, 4_500_000)]);
         let systems: Vec<_> = groups.iter().map(|group| group.goos).collect();
         assert_eq!(systems[..4], ["linux", "darwin", "windows", "android"]);
         assert_eq!(systems[systems.len() - 4..], LAST);

@@ -42,6 +42,7 @@ mod log_paths;
 mod names;
 mod observations;
 mod pages;
+mod ranges;
 mod records;
 mod rules;
 mod shown;

@@ -1,0 +1,137 @@
+//! Binaries as downloads: whole, a part, or nothing for who has them already.
+
+use std::{ops::Range, sync::atomic::Ordering::Relaxed};
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{
+            ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+        },
+    },
+    response::{IntoResponse as _, Response},
+};
+
+use super::{
+    answer::{self, NO_STORE, Refusal},
+    app::App,
+    catalogue::ResultRow,
+    ranges::Asked,
+};
+use crate::spec::url::Page;
+
+/// What a browser may do with a download, should it ever show one: nothing.
+const SANDBOX: &str = "sandbox";
+
+/// The binary of a result, or its compressed form; all of it or a part.
+pub(super) async fn show(
+    app: &App,
+    headers: &HeaderMap,
+    row: &ResultRow,
+    page: Page,
+) -> Result<Response, Refusal> {
+    app.rates.check_withdrawn(&row.key)?;
+    let etag = answer::etag(&row.sha256);
+    if answer::is_kept(headers, &etag) {
+        return Ok(kept(etag));
+    }
+    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
+    let opened = tokio::task::spawn_blocking(move || match page {
+        Page::DownloadGz => artifacts.gzip(&sha256),
+        _ => artifacts.binary(&sha256),
+    });
+    let opened = opened.await.map_err(|cause| Refusal::internal(&cause))?;
+    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
+    let Some(opened) = opened else {
+        return Err(Refusal::busy(
+            "the binary was removed just now and is built again",
+        ));
+    };
+    app.metrics.downloads.fetch_add(1, Relaxed);
+    let mut name = row.key.download_name();
+    if page == Page::DownloadGz {
+        name.push_str(".gz");
+    }
+    let bytes = opened.bytes;
+    let content = |part| {
+        app.hot
+            .body((row.sha256, page == Page::DownloadGz), opened, part)
+    };
+    // What is compressed again after it was removed may have other bytes: it has no parts.
+    if page == Page::DownloadGz {
+        return Ok(whole(content(None), bytes, &name, etag));
+    }
+    let mut response = match Asked::of(headers, &etag, bytes) {
+        Asked::Whole => whole(content(None), bytes, &name, etag),
+        Asked::Part(asked) => {
+            let body = content(Some(asked.clone()));
+            part(whole(body, bytes, &name, etag), &asked, bytes)
+        }
+        Asked::Beyond => return Ok(beyond(bytes)),
+    };
+    let accepted = HeaderValue::from_static("bytes");
+    response.headers_mut().insert(ACCEPT_RANGES, accepted);
+    Ok(response)
+}
+
+/// For who has this download already; what the answer says of it is kept with it (RFC 9111, 3.2).
+fn kept(etag: HeaderValue) -> Response {
+    let mut response = answer::kept(etag);
+    let sandbox = HeaderValue::from_static(SANDBOX);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, sandbox);
+    response
+}
+
+/// The answer with the head of a part of `bytes`; its body is that part.
+fn part(mut download: Response, part: &Range<u64>, bytes: u64) -> Response {
+    let last = part.end.saturating_sub(1);
+    let range = HeaderValue::try_from(format!("bytes {}-{last}/{bytes}", part.start));
+    let length = HeaderValue::from(part.end.saturating_sub(part.start));
+    let headers = download.headers_mut();
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CONTENT_RANGE, range.expect("digits are a header's value"));
+    *download.status_mut() = StatusCode::PARTIAL_CONTENT;
+    download
+}
+
+/// For who asks for bytes that a download of `bytes` does not have.
+fn beyond(bytes: u64) -> Response {
+    let sentence = format!("the download has {bytes} bytes, and none of the range");
+    let remedy = "ask for all of it; what you have is no part of it";
+    let status = StatusCode::RANGE_NOT_SATISFIABLE;
+    let mut response = Refusal::new(status, "bad_range", &sentence, remedy).into_response();
+    let range = HeaderValue::try_from(format!("bytes */{bytes}"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_RANGE, range.expect("digits are a header's value"));
+    answer::cached(response, NO_STORE)
+}
+
+/// A binary as a download: never shown, never run by a browser.
+fn whole(body: Body, bytes: u64, name: &str, etag: HeaderValue) -> Response {
+    let mut response = Response::new(body);
+    let quoted = |text: String| HeaderValue::from_str(&text).ok();
+    for (header, value) in [
+        (
+            CONTENT_TYPE,
+            Some(HeaderValue::from_static("application/octet-stream")),
+        ),
+        (CONTENT_LENGTH, Some(HeaderValue::from(bytes))),
+        (
+            CONTENT_DISPOSITION,
+            quoted(format!("attachment; filename=\"{name}\"")),
+        ),
+        (
+            CONTENT_SECURITY_POLICY,
+            Some(HeaderValue::from_static(SANDBOX)),
+        ),
+        (ETAG, Some(etag)),
+    ] {
+        if let Some(value) = value {
+            response.headers_mut().insert(header, value);
+        }
+    }
+    response
+}
