@@ -120,6 +120,17 @@ impl Browser {
             .unwrap_or_else(|error| panic!("no `{selector}`: {error}"));
     }
 
+    /// Moves the pointer, as a person does who looks at the page.
+    pub fn point(&self) {
+        let moved = async {
+            let chain = self.driver().action_chain();
+            chain.move_by_offset(20, 20).perform().await
+        };
+        runtime()
+            .block_on(moved)
+            .unwrap_or_else(|error| panic!("no pointer: {error}"));
+    }
+
     /// What a function body returns in the page.
     pub fn script(&self, code: &str) -> Value {
         let run = self.driver().execute(code, Vec::new());

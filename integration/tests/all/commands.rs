@@ -29,6 +29,14 @@ fn a_person_opens_a_module_and_sees_what_can_be_built() {
     let downloads = paths::scratch("downloads");
     let browser = Browser::start(downloads.path());
     browser.open(&format!("{}/ex.example/commands@v1.0.0", service.url()));
+    // A crawler that runs scripts has looked at it now, and nothing begins.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(
+        browser.text().contains("List its commands"),
+        "{}",
+        browser.text()
+    );
+    browser.point();
     browser.wait_until("the commands", LIST_MAX, |browser| {
         browser.text().contains("ex.example/commands/cmd/two")
     });

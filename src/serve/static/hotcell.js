@@ -17,11 +17,18 @@ for (const box of document.querySelectorAll(".copy")) {
 const list = document.getElementById("list");
 if (list && "now" in list.dataset) {
   const status = document.getElementById("listing");
-  list.hidden = true;
-  status.textContent = "The go command looks for them, in a cell …";
   const fail = (text) => { list.hidden = false; status.textContent = text; };
   const headers = { Accept: "application/json" };
-  fetch(list.action, { method: "POST", redirect: "manual", headers }).then(async (answer) => {
+  // Not before somebody is there: crawlers run scripts, too, and begin nothing.
+  const signs = ["pointermove", "pointerdown", "keydown", "scroll"];
+  const begin = () => {
+    for (const sign of signs) removeEventListener(sign, begin);
+    list.hidden = true;
+    status.textContent = "The go command looks for them, in a cell …";
+    ask();
+  };
+  for (const sign of signs) addEventListener(sign, begin, { passive: true });
+  const ask = () => fetch(list.action, { method: "POST", redirect: "manual", headers }).then(async (answer) => {
     if (answer.type === "opaqueredirect") return location.reload();
     const { detail, remedy } = await answer.json();
     fail(detail + ": " + remedy);
