@@ -35,6 +35,21 @@ impl Output {
         self.0.extend_from_slice(&more.0[..room]);
     }
 
+    /// Leaves out the middle, so that `bytes_max` bytes stay, and says so between its ends. What
+    /// went wrong first stands at the beginning, what it came to at the end.
+    pub fn shorten(&mut self, bytes_max: usize) {
+        let left_out = self.0.len().saturating_sub(bytes_max);
+        if left_out == 0 {
+            return;
+        }
+        let head = bytes_max / 2;
+        let tail = self.0.split_off(head + left_out);
+        self.0.truncate(head);
+        let says = format!("\n… {left_out} bytes are left out here …\n");
+        self.0.extend_from_slice(says.as_bytes());
+        self.0.extend_from_slice(&tail);
+    }
+
     /// Takes out all but a character that is still incomplete, so that a stream which arrives in
     /// pieces is not shown with its characters cut in two.
     #[must_use]
@@ -230,6 +245,18 @@ mod tests {
             "a\\x1b]0;x\\x07\\x0d\n\tb\\xff\\u{9b}c\\x7f"
         );
         assert_eq!(evil.to_string(), evil.plain());
+    }
+
+    #[test]
+    fn the_middle_of_what_is_too_long_is_left_out_and_that_is_said() {
+        let mut short = output("0123456789");
+        short.shorten(10);
+        assert_eq!(short.plain(), "0123456789");
+        short.shorten(4);
+        assert_eq!(short.plain(), "01\n… 6 bytes are left out here …\n89");
+        let mut cut = output("grün und grün");
+        cut.shorten(6); // between the bytes of a character
+        assert!(cut.plain().starts_with("gr\\xc3\n…"), "{}", cut.plain());
     }
 
     #[test]

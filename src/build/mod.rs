@@ -225,6 +225,16 @@ pub struct Failure {
     pub about: Option<Box<About>>,
 }
 
+impl Failure {
+    /// Whether the same inputs fail in the same way. What is not there may be published at any
+    /// moment: such a failure is one of the moment, though its class is that of the inputs.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.class == FailureClass::CannotBuild
+            && !matches!(self.code.as_str(), "not_found" | "no_such_go")
+    }
+}
+
 /// What a failure is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     Told,
@@ -23,6 +23,7 @@ use super::{
     },
     metrics::Metrics,
     queue::Queue,
+    shares::{Share, Shares},
     shown::Shown,
     tls::{Standing, Tls},
 };
@@ -34,15 +35,20 @@ use crate::{
 };
 
 /// Requests that wait for a build at the same time; each holds a connection and little else.
-const WAITERS_MAX: usize = 512;
+const WAITERS_MAX: u32 = 512;
 /// Questions of other instances at the same time; each takes two seconds at most.
-const OBSERVERS_MAX: usize = 128;
+const OBSERVERS_MAX: u32 = 128;
 /// Event streams at the same time; each costs some 22 KiB.
-const STREAMS_MAX: usize = 6_144;
+const STREAMS_MAX: u32 = 6_144;
 /// How long the module proxy may take to say what a name means.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Names that are resolved at the same time; each is a request to the module proxy.
-const RESOLVERS_MAX: usize = 16;
+const RESOLVERS_MAX: u32 = 32;
+/// Downloads at the same time; each costs a descriptor and some 300 KiB when its reader is slow and
+/// the file is not in memory.
+const DOWNLOADS_MAX: u32 = 1_024;
+/// Requests that wait for a file to be compressed.
+const COMPRESSIONS_MAX: u32 = 16;
 
 /// What all handlers share.
 pub(super) struct App {
@@ -114,19 +120,26 @@ impl AllNames {
 
 /// How many may do the same at a time.
 pub(super) struct Limits {
-    waiters: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    observers: Arc<Semaphore>,
-    resolvers: Arc<Semaphore>,
+    waiters: Arc<Shares>,
+    streams: Arc<Shares>,
+    observers: Arc<Shares>,
+    resolvers: Arc<Shares>,
+    downloads: Arc<Shares>,
+    compressions: Arc<Shares>,
+    /// One file is compressed at a time.
+    pub(super) compressing: Arc<Semaphore>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            observers: Arc::new(Semaphore::new(OBSERVERS_MAX)),
-            resolvers: Arc::new(Semaphore::new(RESOLVERS_MAX)),
+            waiters: Shares::new(WAITERS_MAX),
+            streams: Shares::new(STREAMS_MAX),
+            observers: Shares::new(OBSERVERS_MAX),
+            resolvers: Shares::new(RESOLVERS_MAX),
+            downloads: Shares::new(DOWNLOADS_MAX),
+            compressions: Shares::new(COMPRESSIONS_MAX),
+            compressing: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -152,26 +165,43 @@ impl App {
     }
 
     /// A place among those who wait for a build.
-    pub(super) fn waiter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.place(&self.limits.waiters, "too many requests wait for builds")
+    pub(super) fn waiter(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many requests wait for builds";
+        self.place(&self.limits.waiters, visitor, why)
     }
 
     /// A place among the questions of other instances.
-    pub(super) fn observer(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.place(&self.limits.observers, "too many instances ask for builds")
+    pub(super) fn observer(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many instances ask for builds";
+        self.place(&self.limits.observers, visitor, why)
     }
 
     /// A place among the event streams.
-    pub(super) fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.place(&self.limits.streams, "too many event streams are open")
+    pub(super) fn stream(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many event streams are open";
+        self.place(&self.limits.streams, visitor, why)
     }
 
+    /// A place among the downloads.
+    pub(super) fn download(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many downloads are under way";
+        self.place(&self.limits.downloads, visitor, why)
+    }
+
+    /// A place among those for whom a file is compressed.
+    pub(super) fn compression(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many downloads are compressed just now: take the uncompressed one";
+        self.place(&self.limits.compressions, visitor, why)
+    }
+
+    /// A place of its kind, of which one client has some and never all.
     pub(super) fn place(
         &self,
-        of: &Arc<Semaphore>,
+        of: &Arc<Shares>,
+        visitor: Visitor,
         why: &str,
-    ) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(of).try_acquire_owned().map_err(|_| {
+    ) -> Result<Share, Refusal> {
+        of.enter_as(visitor).ok_or_else(|| {
             self.metrics
                 .busy
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -188,8 +218,9 @@ impl App {
         question: BoxFuture<'static, Result<T, Failure>>,
     ) -> Result<T, Refusal> {
         let mut coming = names.get(name, || {
+            let why = "too many names are looked up";
+            let place = self.place(&self.limits.resolvers, visitor, why)?;
             self.rates.take(visitor, &[Class::Name])?;
-            let place = self.place(&self.limits.resolvers, "too many names are looked up")?;
             Ok::<_, Refusal>((place, question))
         })?;
         let answer = coming.wait_for(Option::is_some).await;

@@ -12,7 +12,7 @@ use super::{
     words,
 };
 use crate::{
-    build::{CellSummary, FailureClass, Phase},
+    build::{CellSummary, Phase},
     output::Html,
     spec::{BuildKey, ModulePath, Variant, url},
 };
@@ -177,7 +177,7 @@ impl FailurePage {
             sentence: clean(&failure.sentence),
             remedy: clean(&failure.remedy),
             ago: words::ago(row.failed_ms, now_ms),
-            permanent: failure.class == FailureClass::CannotBuild,
+            permanent: failure.repeats(),
             newer: (failure.code == "needs_newer_go").then(|| {
                 let page = url::build_path(key);
                 page.replacen(&format!("-{}", key.go), "-latest", 1)

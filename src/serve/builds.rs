@@ -182,12 +182,12 @@ async fn build_page(
         Page::Events => {
             let start = guard::may_start(headers);
             let start = start.then(|| Asker::person(visitor));
-            events::stream(app, headers, key, start).await
+            events::stream(app, visitor, headers, key, start).await
         }
         Page::Record => Ok(record(&wait(app, visitor, headers, key, false).await?)),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            downloads::show(app, headers, &row, page).await
+            downloads::show(app, visitor, headers, &row, page).await
         }
         Page::Log => match app.queue.standing(key).await? {
             Standing::Built(row) => Ok(answer::plain(row.built.output.plain())),
@@ -276,7 +276,7 @@ pub(super) async fn wait(
         Standing::Failed(row) => Standing::Failed(row),
         _ if !guard::may_wait(headers) => return Err(Refusal::other_origin()),
         _ => {
-            let _place = app.waiter()?;
+            let _place = app.waiter(visitor)?;
             app.queue.wait(key, binary, Asker::lookup(visitor)).await?
         }
     };
@@ -334,7 +334,7 @@ async fn result_page(
         Page::Show => result_page::show(app, headers, &row),
         Page::Download | Page::DownloadGz => {
             let row = wait(app, visitor, headers, key, true).await?;
-            let response = downloads::show(app, headers, &row, page).await?;
+            let response = downloads::show(app, visitor, headers, &row, page).await?;
             Ok(if response.status().is_client_error() {
                 response
             } else {

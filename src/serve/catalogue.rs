@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{
     build::Built,
     serve::{
+        failures,
         licences::Book,
         rows::{add_package, recent_row, to_json},
     },
@@ -65,6 +66,7 @@ impl Catalogue {
         let connection = db::open(path)?;
         connection.execute_batch(include_str!("schema.sql"))?;
         fill_packages(&connection)?;
+        failures::upgrade(&connection)?;
         for (name, column) in [
             // Before verifiers all jobs were for the log.
             ("publish", "publish INTEGER NOT NULL DEFAULT 1"),
@@ -244,54 +246,6 @@ impl Catalogue {
             let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
             Ok(rows.into_iter().flatten().collect())
         })
-    }
-
-    /// A remembered failure of `key` under `policy`.
-    pub fn failure(
-        &self,
-        key: String,
-        policy: String,
-    ) -> Result<Option<FailureRow>, CatalogueError> {
-        self.look(move |db| {
-            let mut query = db.prepare_cached(
-                "SELECT failed_ms, failure FROM failure WHERE key = ?1 AND policy = ?2",
-            )?;
-            let row = query.query_row(params![key, policy], |row| {
-                Ok((row.get(0)?, row.get::<_, String>(1)?))
-            });
-            let Some((failed_ms, failure)) = row.optional()? else {
-                return Ok(None);
-            };
-            let failure = serde_json::from_str(&failure)
-                .map_err(|source| CatalogueError::Row { key, source })?;
-            Ok(Some(FailureRow { failed_ms, failure }))
-        })
-    }
-
-    /// Remembers a failure and ends its job, both or neither.
-    pub async fn remember_failure(
-        &self,
-        key: String,
-        policy: String,
-        row: FailureRow,
-    ) -> Result<(), CatalogueError> {
-        self.run(move |db| {
-            let tx = db.transaction()?;
-            tx.execute(
-                "INSERT OR REPLACE INTO failure (key, policy, failed_ms, failure)
-                 VALUES (?1, ?2, ?3, ?4)",
-                params![key, policy, row.failed_ms, to_json(&row.failure)?],
-            )?;
-            tx.execute("DELETE FROM job WHERE key = ?1", params![key])?;
-            Ok(tx.commit()?)
-        })
-        .await
-    }
-
-    /// Forgets a failure; says whether there was one.
-    pub async fn forget_failure(&self, key: String) -> Result<bool, CatalogueError> {
-        self.run(move |db| Ok(db.execute("DELETE FROM failure WHERE key = ?1", params![key])? > 0))
-            .await
     }
 
     /// Notes a retry by `client` unless it made one after `since_ms`; says whether it may.

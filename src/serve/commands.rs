@@ -19,7 +19,9 @@ use super::{
     catalogue::{Catalogue, CatalogueError},
     clock::Clock,
     limits::{Class, blocks::Visitor, names::Names},
+    queue::QueueError,
     rows::to_json,
+    shares::Shares,
 };
 use crate::{
     build::{BoxFuture, Command, Failure, FailureClass, ending},
@@ -29,7 +31,7 @@ use crate::{
 /// Listings at a time: a large module takes as much memory as a small build.
 const RUNNING_MAX: usize = 1;
 /// Listings that run or wait.
-const WAITING_MAX: usize = 16;
+const WAITING_MAX: u32 = 16;
 /// How long one may take, with its turn and its SDK.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Listings kept; the oldest go first and are made again.
@@ -41,7 +43,7 @@ pub(super) type Listed = Result<Vec<Command>, Failure>;
 /// Listings that are made just now.
 pub(super) struct Listings {
     names: Names<Vec<Command>>,
-    waiting: Arc<Semaphore>,
+    waiting: Arc<Shares>,
     running: Arc<Semaphore>,
 }
 
@@ -49,7 +51,7 @@ impl Listings {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
         Self {
             names: Names::new(Arc::clone(clock), PATIENCE),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            waiting: Shares::new(WAITING_MAX),
             running: Arc::new(Semaphore::new(RUNNING_MAX)),
         }
     }
@@ -66,12 +68,16 @@ impl App {
         if let Some(Ok(commands)) = kept.map_err(|cause| Refusal::internal(&cause))? {
             return Ok(commands);
         }
-        let _place = self.waiter()?;
+        let lacks = self.artifacts.lacks_room();
+        if lacks.map_err(|cause| Refusal::internal(&cause))?.is_some() {
+            return Err(QueueError::NoRoom.into());
+        }
+        let _place = self.waiter(visitor)?;
         let listings = &self.listings;
         let mut coming = listings.names.get(module.to_string(), || {
             self.rates.check_module(module.path.as_str())?;
+            let place = self.place(&listings.waiting, visitor, "too many modules are listed")?;
             self.rates.take(visitor, &[Class::Build])?;
-            let place = self.place(&listings.waiting, "too many modules are listed")?;
             self.metrics.listings.fetch_add(1, Relaxed);
             Ok::<_, Refusal>((place, self.listing(module.clone())))
         })?;
@@ -94,7 +100,7 @@ impl App {
             let listed = executor.commands(module).await;
             let permanent = match &listed {
                 Ok(_) => true,
-                Err(failure) => failure.class == FailureClass::CannotBuild,
+                Err(failure) => failure.repeats(),
             };
             if permanent {
                 let kept = catalogue.keep_listing(name, listed.clone(), clock.now_ms());

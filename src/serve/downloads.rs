@@ -1,6 +1,9 @@
 //! Binaries as downloads: whole, a part, or nothing for who has them already.
 
-use std::{ops::Range, sync::atomic::Ordering::Relaxed};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use axum::{
     body::Body,
@@ -17,7 +20,9 @@ use axum::{
 use super::{
     answer::{self, NO_STORE, Refusal},
     app::App,
+    artifacts::{ArtifactError, Artifacts, Opened},
     catalogue::ResultRow,
+    limits::blocks::Visitor,
     ranges::Asked,
 };
 use crate::spec::url::Page;
@@ -28,6 +33,7 @@ const SANDBOX: &str = "sandbox";
 /// The binary of a result, or its compressed form; all of it or a part.
 pub(super) async fn show(
     app: &App,
+    visitor: Visitor,
     headers: &HeaderMap,
     row: &ResultRow,
     page: Page,
@@ -37,13 +43,12 @@ pub(super) async fn show(
     if answer::is_kept(headers, &etag) {
         return Ok(kept(etag));
     }
-    let (artifacts, sha256) = (app.artifacts.clone(), row.sha256);
-    let opened = tokio::task::spawn_blocking(move || match page {
-        Page::DownloadGz => artifacts.gzip(&sha256),
-        _ => artifacts.binary(&sha256),
-    });
-    let opened = opened.await.map_err(|cause| Refusal::internal(&cause))?;
-    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
+    let share = app.download(visitor)?;
+    let sha256 = row.sha256;
+    let opened = match page {
+        Page::DownloadGz => compressed(app, visitor, sha256).await?,
+        _ => blocking(app, move |artifacts| artifacts.binary(&sha256)).await?,
+    };
     let Some(opened) = opened else {
         return Err(Refusal::busy(
             "the binary was removed just now and is built again",
@@ -55,10 +60,8 @@ pub(super) async fn show(
         name.push_str(".gz");
     }
     let bytes = opened.bytes;
-    let content = |part| {
-        app.hot
-            .body((row.sha256, page == Page::DownloadGz), opened, part)
-    };
+    let file = (sha256, page == Page::DownloadGz);
+    let content = |part| app.hot.body(file, opened, part, Some(share));
     // What is compressed again after it was removed may have other bytes: it has no parts.
     if page == Page::DownloadGz {
         return Ok(whole(content(None), bytes, &name, etag));
@@ -74,6 +77,44 @@ pub(super) async fn show(
     let accepted = HeaderValue::from_static("bytes");
     response.headers_mut().insert(ACCEPT_RANGES, accepted);
     Ok(response)
+}
+
+/// The compressed form; made when it is not there, one at a time: it takes seconds, and threads
+/// that others need.
+async fn compressed(
+    app: &App,
+    visitor: Visitor,
+    sha256: [u8; 32],
+) -> Result<Option<Opened>, Refusal> {
+    let there = blocking(app, move |artifacts| artifacts.compressed(&sha256)).await?;
+    if there.is_some() {
+        return Ok(there);
+    }
+    let place = app.compression(visitor)?;
+    let turn = Arc::clone(&app.limits.compressing).acquire_owned().await;
+    let turn = turn.map_err(|cause| Refusal::internal(&cause))?;
+    let lacks = app.artifacts.lacks_room();
+    if lacks.map_err(|cause| Refusal::internal(&cause))?.is_some() {
+        let sentence = "the disk of the service is nearly full: take the uncompressed download";
+        return Err(Refusal::busy(sentence));
+    }
+    // Goes on when nobody waits for it any more, and keeps its turn so long.
+    blocking(app, move |artifacts| {
+        let made = artifacts.gzip(&sha256);
+        drop((place, turn));
+        made
+    })
+    .await
+}
+
+async fn blocking(
+    app: &App,
+    open: impl FnOnce(Artifacts) -> Result<Option<Opened>, ArtifactError> + Send + 'static,
+) -> Result<Option<Opened>, Refusal> {
+    let artifacts = app.artifacts.clone();
+    let opened = tokio::task::spawn_blocking(move || open(artifacts)).await;
+    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
+    opened.map_err(|cause| Refusal::internal(&cause))
 }
 
 /// For who has this download already; what the answer says of it is kept with it (RFC 9111, 3.2).

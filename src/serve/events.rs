@@ -16,16 +16,17 @@ use axum::{
         sse::{Event, Sse},
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     answer::{self, NO_STORE, Refusal},
     app::App,
-    limits::Asker,
+    limits::{Asker, blocks::Visitor},
     live::Batch,
     queue::{End, Job, RENEW, Standing},
     run,
+    shares::Share,
 };
 use crate::spec::BuildKey;
 
@@ -37,11 +38,12 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Streams the build of `key`; begins it for whom `start` names, else an unknown one is refused.
 pub(super) async fn stream(
     app: &Arc<App>,
+    visitor: Visitor,
     headers: &HeaderMap,
     key: &BuildKey,
     start: Option<Asker>,
 ) -> Result<Response, Refusal> {
-    let place = app.stream()?;
+    let place = app.stream(visitor)?;
     let standing = match start {
         Some(asker) => app.queue.ask(key, false, asker).await?,
         None => app.queue.standing(key).await?,
@@ -88,13 +90,7 @@ fn last_state(to: &To, key: &BuildKey, end: End) {
         .expect("an empty channel takes one event");
 }
 
-async fn follow(
-    app: Arc<App>,
-    job: Arc<Job>,
-    last: Option<String>,
-    to: To,
-    place: OwnedSemaphorePermit,
-) {
+async fn follow(app: Arc<App>, job: Arc<Job>, last: Option<String>, to: To, place: Share) {
     let mut stopping = app.stopping.clone();
     tokio::select! {
         () = tell(&app, &job, last, &to) => {}

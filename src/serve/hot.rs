@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 
-use super::artifacts::Opened;
+use super::{artifacts::Opened, shares::Share};
 use crate::build::BoxFuture;
 
 /// Bytes of all copies together.
@@ -76,20 +76,26 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Hot {
-    /// The content of a file as the body of an answer, or these bytes of it.
+    /// The content of a file as the body of an answer, or these bytes of it. `share` is held until
+    /// the body is over.
     pub(super) fn body(
         self: &Arc<Self>,
         name: Name,
         opened: Opened,
         part: Option<Range<u64>>,
+        share: Option<Share>,
     ) -> Body {
         let hot = Arc::clone(self);
-        Body::from_stream(Sending::Asked(Box::pin(async move {
+        let source = Box::pin(async move {
             match part {
                 None => hot.source(name, opened).await,
                 Some(part) => hot.part(&name, opened, part),
             }
-        })))
+        });
+        Body::from_stream(Sending {
+            rest: Rest::Asked(source),
+            _share: share,
+        })
     }
 
     /// No copy is made: who asks for single bytes would have us read megabytes.
@@ -176,7 +182,13 @@ enum Source {
 }
 
 /// A body on its way.
-enum Sending {
+struct Sending {
+    rest: Rest,
+    _share: Option<Share>,
+}
+
+/// What is still to come of it.
+enum Rest {
     Asked(BoxFuture<'static, Source>),
     Pieces(ReceiverStream<io::Result<Bytes>>),
     Done,
@@ -187,16 +199,16 @@ impl Stream for Sending {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match &mut *self {
-                Self::Asked(source) => match ready!(source.as_mut().poll(cx)) {
+            match &mut self.rest {
+                Rest::Asked(source) => match ready!(source.as_mut().poll(cx)) {
                     Source::Whole(content) => {
-                        *self = Self::Done;
+                        self.rest = Rest::Done;
                         return Poll::Ready(Some(content));
                     }
-                    Source::Pieces(pieces) => *self = Self::Pieces(pieces),
+                    Source::Pieces(pieces) => self.rest = Rest::Pieces(pieces),
                 },
-                Self::Pieces(pieces) => return Pin::new(pieces).poll_next(cx),
-                Self::Done => return Poll::Ready(None),
+                Rest::Pieces(pieces) => return Pin::new(pieces).poll_next(cx),
+                Rest::Done => return Poll::Ready(None),
             }
         }
     }
@@ -237,14 +249,17 @@ mod tests {
         for _ in 0..20 {
             // An empty file: what is read is the copy.
             let nothing = opened(&folder, 0);
-            assert_eq!(length(hot.body(NAME, nothing, None)).await, size);
+            assert_eq!(length(hot.body(NAME, nothing, None, None)).await, size);
         }
         assert_eq!(hot.bytes.load(Relaxed), size);
         drop(one);
         assert_eq!(hot.bytes.load(Relaxed), 0);
-        assert_eq!(length(hot.body(NAME, opened(&folder, 3), None)).await, 3);
+        assert_eq!(
+            length(hot.body(NAME, opened(&folder, 3), None, None)).await,
+            3
+        );
         // Nothing is read for an answer whose body nobody wants.
-        drop(hot.body(NAME, opened(&folder, size), None));
+        drop(hot.body(NAME, opened(&folder, size), None, None));
         assert_eq!(hot.bytes.load(Relaxed), 0);
     }
 
@@ -266,7 +281,7 @@ mod tests {
                 None => None,
             };
             for part in [0..1, 5..100_000, 65_530..65_540, 199_999..200_000] {
-                let body = hot.body(NAME, opened(), Some(part.clone()));
+                let body = hot.body(NAME, opened(), Some(part.clone()), None);
                 let found = to_bytes(body, usize::MAX).await.unwrap();
                 let range =
                     usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
@@ -288,7 +303,7 @@ mod tests {
         }
         let pieces = held.iter().filter(|one| matches!(one, Source::Pieces(_)));
         assert_eq!((pieces.count(), hot.bytes.load(Relaxed)), (14, 120 << 20));
-        let body = hot.body(NAME, opened(&folder, 9 << 20), None);
+        let body = hot.body(NAME, opened(&folder, 9 << 20), None, None);
         assert_eq!(length(body).await, 9 << 20);
         drop(held);
         let large = hot.source(NAME, opened(&folder, WHOLE_MAX + 1)).await;

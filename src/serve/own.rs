@@ -13,7 +13,7 @@ use super::{
     catalogue::FailureRow,
     job::{Job, Own},
     queue::{Inner, QueueError},
-    run::chain,
+    run::{OUTPUT_BYTES_MAX, chain},
 };
 use crate::build::{Built, FailureClass};
 
@@ -25,7 +25,8 @@ pub(super) async fn get(inner: &Inner, job: &Job) -> Result<Arc<Own>, FailureRow
     if let Some(own) = kept(inner, job).await {
         return Ok(Arc::new(own));
     }
-    let built = build(inner, job).await?;
+    let mut built = build(inner, job).await?;
+    built.output.shorten(OUTPUT_BYTES_MAX);
     let built_ms = inner.parts.clock.now_ms();
     let own = Own { built, built_ms };
     let policy = inner.parts.policy_sha256.clone();

@@ -6,23 +6,20 @@
 //! machine or is a trusted proxy stands for many and has no limit here.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::time::Instant;
 
-use super::limits::{
-    blocks::{Cidr, Client},
-    buckets::{Buckets, Rate},
+use super::{
+    limits::{
+        blocks::{Cidr, Client},
+        buckets::{Buckets, Rate},
+    },
+    shares::{Share, Shares},
 };
 
-/// Which part of all connections one client may hold: a browser holds six, an office that shares an
-/// address some hundred.
-const ONE_PART: u32 = 8;
-/// Which part the wider block around it may hold.
-const WIDE_PART: u32 = 2;
 /// Handshakes of one client: what its connections need at once, then one in 20 ms. With RSA-2048
 /// each costs us some 0.7 ms, so that one client takes at most a thirtieth of a processor.
 const HANDSHAKES: Rate = Rate {
@@ -47,51 +44,27 @@ enum Whose {
 /// The connections of one listening socket.
 #[derive(Debug)]
 pub(super) struct Places {
-    one_max: u32,
-    wide_max: u32,
+    shares: Arc<Shares>,
     trusted: Arc<[Cidr]>,
-    held: Mutex<HashMap<(Client, bool), u32>>,
     handshakes: Mutex<Buckets<Whose>>,
     since: Instant,
 }
 
 impl Places {
     /// Shares out `most` connections; those whom the operator trusts are not counted.
-    pub(super) fn new(most: u32, trusted: Arc<[Cidr]>) -> Arc<Self> {
-        Arc::new(Self {
-            one_max: (most / ONE_PART).max(1),
-            wide_max: (most / WIDE_PART).max(1),
+    pub(super) fn new(most: u32, trusted: Arc<[Cidr]>) -> Self {
+        Self {
+            shares: Shares::beside(most),
             trusted,
-            held: Mutex::default(),
             handshakes: Mutex::new(Buckets::new(TRACKED_MAX)),
             since: Instant::now(),
-        })
+        }
     }
 
     /// A place for a connection; nothing when its client has all that it may have.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let mut place = Place {
-            places: Arc::clone(self),
-            client: None,
-        };
-        if self.is_free(peer) {
-            return Some(place);
-        }
-        let client = Client::of(peer);
-        let both = [
-            ((client, false), self.one_max),
-            ((client.wide(), true), self.wide_max),
-        ];
-        let mut held = self.held();
-        let has = |(key, most): &((Client, bool), u32)| held.get(key).is_none_or(|n| n < most);
-        if !both.iter().all(has) {
-            return None;
-        }
-        for (key, _) in both {
-            *held.entry(key).or_default() += 1;
-        }
-        place.client = Some(client);
-        Some(place)
+    pub(super) fn enter(&self, peer: IpAddr) -> Option<Share> {
+        self.shares
+            .enter((!self.is_free(peer)).then(|| Client::of(peer)))
     }
 
     /// Counts a handshake, unless its client has begun too many.
@@ -116,30 +89,6 @@ impl Places {
     fn is_free(&self, peer: IpAddr) -> bool {
         peer.to_canonical().is_loopback() || self.trusted.iter().any(|net| net.contains(peer))
     }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<(Client, bool), u32>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection that counts until this is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    client: Option<Client>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(client) = self.client else { return };
-        let mut held = self.places.held();
-        for key in [(client, false), (client.wide(), true)] {
-            match held.get_mut(&key) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => drop(held.remove(&key)),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -150,24 +99,6 @@ mod tests {
 
     fn v4(last: [u8; 2]) -> IpAddr {
         [198, 51, last[0], last[1]].into()
-    }
-
-    #[tokio::test]
-    async fn one_client_holds_its_part_and_a_network_a_larger_one() {
-        let places = Places::new(80, Arc::default());
-        let mine: Vec<_> = (0..10)
-            .map(|_| places.enter(v4([100, 1])).unwrap())
-            .collect();
-        assert!(places.enter(v4([100, 1])).is_none());
-        let others: Vec<_> = (0..30)
-            .map(|n| places.enter(v4([100, 2 + n / 10])).unwrap())
-            .collect();
-        assert!(places.enter(v4([100, 9])).is_none(), "the /24 has its half");
-        let far = places.enter(v4([101, 1])).unwrap();
-        drop(mine);
-        let again = places.enter(v4([100, 1])).unwrap();
-        drop((others, far, again));
-        assert!(places.held().is_empty());
     }
 
     #[tokio::test]

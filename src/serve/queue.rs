@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::{
-    build::{Executor, INTEREST},
+    build::{Executor, FailureClass, INTEREST},
     serve::{
         artifacts::{ArtifactError, Artifacts},
         catalogue::{Catalogue, CatalogueError, FailureRow},
@@ -41,6 +41,8 @@ use crate::{
 /// How long a failure that is not remembered is given as the answer, so that clients which ask
 /// again at once do not turn us into an amplifier towards the module proxy.
 const RECENT_MS: u64 = 15_000;
+/// The same for what is not there: somebody may publish it just now.
+const MISSING_MS: u64 = 60_000;
 /// Interest is written at most this often per job; less than [`INTEREST`] by far.
 const TOUCH_MS: u64 = 10_000;
 /// How often somebody who waits renews the interest.
@@ -143,6 +145,15 @@ pub(super) struct Jobs {
     pub(super) failed: VecDeque<(BuildKey, FailureRow)>,
 }
 
+/// Whether a failure that is not remembered for long is still the answer.
+fn is_recent(row: &FailureRow, now_ms: u64) -> bool {
+    let kept_ms = match row.failure.class {
+        FailureClass::CannotBuild => MISSING_MS,
+        _ => RECENT_MS,
+    };
+    now_ms.saturating_sub(row.failed_ms) < kept_ms
+}
+
 impl Queue {
     /// Takes up what waited when the service ended.
     pub async fn open(parts: Parts) -> Result<Self, QueueError> {
@@ -190,7 +201,7 @@ impl Queue {
     pub(super) async fn failure(&self, name: String) -> Result<Standing, QueueError> {
         let now_ms = self.0.parts.clock.now_ms();
         let recent = self.0.lock().recent.get(&name).cloned();
-        if let Some(row) = recent.filter(|row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS) {
+        if let Some(row) = recent.filter(|row| is_recent(row, now_ms)) {
             return Ok(Standing::Failed(Box::new(row)));
         }
         let policy = self.0.parts.policy_sha256.clone();
@@ -252,8 +263,7 @@ impl Queue {
         let _one_at_a_time = self.0.admission.lock().await;
         let unwanted: Vec<_> = {
             let mut jobs = self.0.lock();
-            jobs.recent
-                .retain(|_, row| now_ms.saturating_sub(row.failed_ms) < RECENT_MS);
+            jobs.recent.retain(|_, row| is_recent(row, now_ms));
             let is_unwanted = |job: &&Arc<Job>| {
                 let is_left = !is_early && job.silent_ms(now_ms) >= interest_ms;
                 is_left || rates.check_quietly(&job.key).is_err()

@@ -62,6 +62,9 @@ pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
     inner.over(&job, end).await;
 }
 
+/// Of what a failed build printed so much is kept, in bytes: the first errors and the last lines.
+pub(super) const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+
 /// Ends the inner task when the outer one is aborted.
 struct Guard(tokio::task::JoinHandle<End>);
 
@@ -77,7 +80,7 @@ async fn settle(inner: &Inner, job: &Job, end: End) -> End {
     let key = job.key.to_string();
     let done = match &end {
         End::Built(_) | End::Stopped => Ok(()),
-        End::Failed(row) if row.failure.class == FailureClass::CannotBuild => {
+        End::Failed(row) if row.failure.repeats() => {
             let policy = inner.parts.policy_sha256.clone();
             catalogue
                 .remember_failure(key, policy, (**row).clone())
@@ -98,7 +101,10 @@ async fn settle(inner: &Inner, job: &Job, end: End) -> End {
 }
 
 async fn attempt(inner: Arc<Inner>, job: Arc<Job>) -> End {
-    let failed = |row: FailureRow| End::Failed(Box::new(own::explained(&inner, &job, row)));
+    let failed = |mut row: FailureRow| {
+        row.failure.output.shorten(OUTPUT_BYTES_MAX);
+        End::Failed(Box::new(own::explained(&inner, &job, row)))
+    };
     let questions = Questions::begin(&inner, &job).await;
     let own = match own::get(&inner, &job).await {
         Ok(own) => own,

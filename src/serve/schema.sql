@@ -105,7 +105,9 @@ CREATE TABLE IF NOT EXISTS failure (
     key TEXT PRIMARY KEY,
     policy TEXT NOT NULL,                 -- SHA-256 of the policy file, hex
     failed_ms INTEGER NOT NULL,
-    failure TEXT NOT NULL                 -- JSON
+    code TEXT NOT NULL,                   -- of the failure, for lists
+    sentence TEXT NOT NULL,
+    failure TEXT NOT NULL                 -- JSON, with what was printed
 ) STRICT;
 CREATE INDEX IF NOT EXISTS failure_at ON failure (failed_ms);
 

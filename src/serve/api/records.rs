@@ -11,14 +11,14 @@ use std::{
 };
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response, sse::Event},
 };
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::bad_query;
@@ -27,8 +27,10 @@ use crate::{
         answer::{self, NO_STORE, Refusal},
         app::App,
         events,
+        limits::blocks::Visitor,
         queue::RENEW,
         run,
+        shares::Share,
         tlog::blocking,
     },
     spec::Record,
@@ -55,6 +57,7 @@ pub(in crate::serve) struct From {
 /// `Last-Event-ID`, else at `?from=`, else with the next leaf.
 pub(in crate::serve) async fn events(
     State(app): State<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     Query(From { from }): Query<From>,
 ) -> Result<Response, Refusal> {
@@ -62,7 +65,7 @@ pub(in crate::serve) async fn events(
         Some(id) => Some(index(id.to_str().unwrap_or_default())? + 1),
         None => from.as_deref().map(index).transpose()?,
     };
-    let place = app.stream()?;
+    let place = app.stream(visitor)?;
     let next = last.unwrap_or_else(|| *app.ledger.sizes().borrow());
     let (to, from) = mpsc::channel(AHEAD);
     tokio::spawn(follow(Arc::clone(&app), next, to, place));
@@ -116,7 +119,7 @@ fn index(text: &str) -> Result<u64, Refusal> {
 
 type To = mpsc::Sender<Result<Event, Infallible>>;
 
-async fn follow(app: Arc<App>, next: u64, to: To, place: OwnedSemaphorePermit) {
+async fn follow(app: Arc<App>, next: u64, to: To, place: Share) {
     let mut stopping = app.stopping.clone();
     tokio::select! {
         () = tell(&app, next, &to) => {}

@@ -20,7 +20,7 @@ use super::{
     ledger::{Health, Ledger},
     limits::blocks::Peer,
     listen, open, router,
-    testing::{Bench, KEY, fails, key},
+    testing::{Bench, KEY, Outcome, fails, key},
     tls::Tls,
 };
 use crate::{
@@ -45,6 +45,7 @@ mod pages;
 mod ranges;
 mod records;
 mod rules;
+mod shares;
 mod shown;
 mod starts;
 mod targets;

@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use crate::{
     build::{BoxFuture, Failure, FailureClass, ending},
-    serve::clock::Clock,
+    serve::{clock::Clock, shares::Share},
 };
 
 /// How long there is no such module or version: somebody may publish it just now.
@@ -58,7 +58,7 @@ impl<T: Clone + Send + Sync + 'static> Names<T> {
     pub(in crate::serve) fn get<E>(
         &self,
         name: String,
-        begin: impl FnOnce() -> Result<(OwnedSemaphorePermit, BoxFuture<'static, Answer<T>>), E>,
+        begin: impl FnOnce() -> Result<(Share, BoxFuture<'static, Answer<T>>), E>,
     ) -> Result<Coming<T>, E> {
         let now_ms = self.clock.now_ms();
         let mut known = lock(&self.known);

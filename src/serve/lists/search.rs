@@ -14,12 +14,13 @@ use crate::{
     serve::{
         answer::{self, NO_STORE, Refusal},
         app::App,
-        catalogue::{Catalogue, CatalogueError, FailureRow, Recent},
+        catalogue::{Catalogue, CatalogueError, Recent},
+        failures,
         pages::{Line, clean, slashed},
         rows::{WORD_BYTES, recent_row},
         words,
     },
-    spec::{BuildKey, ModulePath, paste, url},
+    spec::{ModulePath, paste, url},
 };
 
 /// Packages that a search shows; whoever looks for more types more.
@@ -102,14 +103,14 @@ pub(in crate::serve) async fn failures(State(app): State<Arc<App>>) -> Result<Re
     let rows = app.catalogue.recent_failures(FAILURES_MAX).await;
     let rows = rows.map_err(|cause| Refusal::internal(&cause))?;
     let now_ms = app.clock.now_ms();
-    let line = |(key, row): &(BuildKey, FailureRow)| Failed {
-        href: url::build_path(key),
-        package: key.package(),
-        version: key.module.version.to_string(),
-        target: slashed(key.target),
-        go: key.go.to_string(),
-        code: clean(&row.failure.code),
-        sentence: clean(&row.failure.sentence),
+    let line = |row: &failures::Line| Failed {
+        href: url::build_path(&row.key),
+        package: row.key.package(),
+        version: row.key.module.version.to_string(),
+        target: slashed(row.key.target),
+        go: row.key.go.to_string(),
+        code: clean(&row.code),
+        sentence: clean(&row.sentence),
         ago: words::ago(row.failed_ms, now_ms),
     };
     let page = FailuresPage {
@@ -134,32 +135,6 @@ impl Catalogue {
             let rows = query.query_map(params![word, text, count], recent_row)?;
             let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
             Ok(rows.into_iter().flatten().collect())
-        })
-        .await
-    }
-
-    /// The newest failures that are remembered.
-    async fn recent_failures(
-        &self,
-        count: u32,
-    ) -> Result<Vec<(BuildKey, FailureRow)>, CatalogueError> {
-        self.read(move |db| {
-            let sql = "SELECT key, failed_ms, failure FROM failure
-                       ORDER BY failed_ms DESC LIMIT ?1";
-            let mut query = db.prepare_cached(sql)?;
-            let rows = query.query_map([count], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
-            })?;
-            let mut failures = Vec::new();
-            for row in rows {
-                let (key, failed_ms, failure): (String, u64, String) = row?;
-                let failure = serde_json::from_str(&failure);
-                // A row of a version that is not known any more is of no use to anybody.
-                if let (Ok(key), Ok(failure)) = (BuildKey::parse(&key), failure) {
-                    failures.push((key, FailureRow { failed_ms, failure }));
-                }
-            }
-            Ok(failures)
         })
         .await
     }
