@@ -10,10 +10,11 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
         header::{self, HOST, ORIGIN},
+        request::Parts,
     },
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -146,6 +147,31 @@ fn host_name(host: &str) -> Option<&str> {
     };
     let is_port = port?.len() <= 5 && port?.bytes().all(|b| b.is_ascii_digit());
     (is_port && !name.is_empty()).then_some(name)
+}
+
+/// Stands in front of a body that changes something: nobody else's page is read to its end.
+pub(super) struct SameOrigin;
+
+impl FromRequestParts<Arc<App>> for SameOrigin {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(head: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        check_same_origin(app, &head.headers).map(|()| Self)
+    }
+}
+
+/// Stands in front of the body of a program's question, see [`may_wait`].
+pub(super) struct MayWait;
+
+impl FromRequestParts<Arc<App>> for MayWait {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(head: &mut Parts, _: &Arc<App>) -> Result<Self, Refusal> {
+        match may_wait(&head.headers) {
+            true => Ok(Self),
+            false => Err(Refusal::other_origin()),
+        }
+    }
 }
 
 /// Whether a page of ours, or a person, sent this request that changes something.

@@ -17,6 +17,7 @@ use super::{
     agent, answer,
     answer::{NO_STORE, Refusal},
     app::App,
+    bodies,
     commands::Listed,
     guard,
     ledger::Health,
@@ -78,11 +79,14 @@ pub(super) async fn show(
 pub(super) async fn submit(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
+    _: guard::SameOrigin,
     headers: HeaderMap,
     asked: Result<Form<Asked>, FormRejection>,
 ) -> Result<Response, Refusal> {
-    guard::check_same_origin(&app, &headers)?;
-    let Form(asked) = asked.map_err(|_| {
+    let Form(asked) = asked.map_err(|cause| {
+        if cause.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return bodies::too_large();
+        }
         let remedy = "use the form of the home page";
         Refusal::new(
             StatusCode::BAD_REQUEST,

@@ -41,6 +41,7 @@ mod answer;
 mod api;
 mod app;
 pub mod artifacts;
+mod bodies;
 mod build_pages;
 mod builds;
 pub mod catalogue;

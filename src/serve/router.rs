@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{CONTENT_TYPE, ETAG, LOCATION, STRICT_TRANSPORT_SECURITY},
@@ -21,7 +21,7 @@ use super::{
     answer::{NO_STORE, Refusal},
     api,
     app::App,
-    builds, cosign, guard, health, home,
+    bodies, builds, cosign, guard, health, home,
     ledger::Health,
     lists,
     metrics::Gauges,
@@ -72,6 +72,10 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
+            bodies::limit,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
             guard::stand,
         ))
         .with_state(app);
@@ -108,6 +112,10 @@ pub(super) fn admin(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async { builds::wrong_method() })
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
+            bodies::limit,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
             guard::stand,
         ))
         .with_state(app)
@@ -128,7 +136,12 @@ const ASSETS: [(&str, &str, &str); 3] = [
     ("icon.svg", "image/svg+xml", include_str!("static/icon.svg")),
 ];
 
-async fn asset(headers: HeaderMap, Path(file): Path<String>) -> Result<Response, Refusal> {
+async fn asset(
+    headers: HeaderMap,
+    file: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let none = || Refusal::not_found("there is no such file");
+    let Path(file) = file.map_err(|_| none())?;
     static ETAGS: OnceLock<Vec<HeaderValue>> = OnceLock::new();
     let etags = ETAGS.get_or_init(|| {
         let digest = |(_, _, text): &(_, _, &str)| answer::etag(&Sha256::digest(text));
@@ -139,7 +152,7 @@ async fn asset(headers: HeaderMap, Path(file): Path<String>) -> Result<Response,
         .zip(etags)
         .find(|((name, _, _), _)| *name == file);
     let Some(((_, kind, text), etag)) = found else {
-        return Err(Refusal::not_found("there is no such file"));
+        return Err(none());
     };
     if answer::is_kept(&headers, etag) {
         return Ok(answer::kept(etag.clone()));

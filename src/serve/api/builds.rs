@@ -5,8 +5,11 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header::LOCATION},
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{HeaderValue, StatusCode, Uri, header::LOCATION},
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
@@ -17,7 +20,7 @@ use crate::{
     serve::{
         answer::{self, NO_STORE, Refusal},
         app::App,
-        guard, home,
+        bodies, guard, home,
         limits::{Asker, blocks::Visitor, withdrawn::Withdrawn},
         queue::Standing,
     },
@@ -68,13 +71,11 @@ pub(super) async fn spec(
 pub(super) async fn ask(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
     // A program sends neither header; somebody else's page cannot leave them out.
-    if !guard::may_wait(&headers) {
-        return Err(Refusal::other_origin());
-    }
+    _: guard::MayWait,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let body = bodies::whole(body)?;
     let wanted: Wanted = serde_json::from_slice(&body)
         .map_err(|error| bad_query(&format!("the body is not what is expected: {error}")))?;
     let key = wanted.resolve(&app, visitor).await?;

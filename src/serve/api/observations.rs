@@ -14,8 +14,8 @@ use std::{
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER},
+    extract::{State, rejection::BytesRejection},
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
@@ -25,7 +25,7 @@ use crate::serve::{
     admit::Observing,
     answer::{self, NO_STORE, Refusal},
     app::App,
-    guard,
+    bodies, guard,
     job::Own,
     ledger::AppendError,
     limits::{Asker, blocks::Visitor},
@@ -52,12 +52,10 @@ struct Question {
 pub(in crate::serve) async fn show(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
-    headers: HeaderMap,
-    body: Bytes,
+    _: guard::MayWait,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    if !guard::may_wait(&headers) {
-        return Err(Refusal::other_origin());
-    }
+    let body = bodies::whole(body)?;
     let question: Question = serde_json::from_slice(&body).map_err(|_| {
         let sentence = "the question is not of the form `{\"key\": \"…\"}`";
         let remedy = "send the key of a build as JSON";

@@ -59,8 +59,9 @@ pub(in crate::serve) async fn events(
     State(app): State<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
-    Query(From { from }): Query<From>,
+    asked: Result<Query<From>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    let Query(From { from }) = asked.map_err(|error| bad_query(&error.body_text()))?;
     let last = match headers.get("last-event-id") {
         Some(id) => Some(index(id.to_str().unwrap_or_default())? + 1),
         None => from.as_deref().map(index).transpose()?,

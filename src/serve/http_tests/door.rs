@@ -188,3 +188,80 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     }
     assert_eq!(stalled(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_in_time_is_answered_and_ends_the_connection() {
+    let (sized, chunked) = ("content-length: 10000", "transfer-encoding: chunked");
+    let form = "content-type: application/x-www-form-urlencoded";
+    for (path, length, piece) in [
+        ("/", sized, ""),
+        ("/", sized, "x"),
+        ("/", chunked, "1\r\nx\r\n"),
+        ("/api/v1/builds", sized, ""),
+        ("/api/v1/builds", sized, "x"),
+        ("/api/v1/builds", chunked, "1\r\nx\r\n"),
+        ("/api/v1/observations", sized, "x"),
+    ] {
+        let site = Site::new().await;
+        let (mut from, mut to) = tokio::io::split(connect(&site));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost\r\n\
+             {form}\r\n{length}\r\n\r\n"
+        );
+        to.write_all(head.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let dripping = tokio::spawn(async move {
+            while to.write_all(piece.as_bytes()).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            }
+        });
+        let mut answer = Vec::new();
+        drop(from.read_to_end(&mut answer).await);
+        let waited = begun.elapsed().as_secs();
+        dripping.abort();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!((19..=21).contains(&waited), "{path} {length}: {waited}");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{path}: {answer}");
+        assert!(answer.contains("slow_body"), "{path}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(site.started(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_foreign_page_is_not_waited_for() {
+    for path in ["/", "/api/v1/builds", "/api/v1/observations"] {
+        let site = Site::new().await;
+        let mut stream = connect(&site);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\norigin: http://evil.example\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: 10000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let answer = answer_of(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{path}: {answer}");
+        assert_eq!(begun.elapsed().as_secs(), 0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_in_our_own_form() {
+    let site = Site::new().await;
+    for path in ["/", "/api/v1/builds", "/api/v1/observations"] {
+        let answer = site.post(path, &"x".repeat(20_000)).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert!(answer.text().contains("too_large"), "{path}");
+    }
+    for (path, status, code) in [
+        ("/static/%ff", 404, "not_found"),
+        ("/api/v1/records/events?from=1&from=2", 400, "bad_query"),
+        ("/api/v1/records?from=1&from=2", 400, "bad_query"),
+    ] {
+        let json = [("accept", "application/json")];
+        let answer = site.ask("GET", path, &json).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert!(answer.text().contains(code), "{path}: {}", answer.text());
+    }
+}

@@ -298,6 +298,28 @@ async fn a_connection_without_requests_ends_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_in_time_is_answered_and_the_connection_ends_in_order() {
+    let site = Site::new().await;
+    let mut client = Client::connect(&site, &[]).await;
+    let all = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/api/v1/builds"),
+        (":authority", "localhost"),
+    ];
+    let begun = Instant::now();
+    client.send(&frame(HEADERS, 4, 1, &fields(&all))).await;
+    client.send(&frame(DATA, 0, 1, b"{")).await;
+    let (_, body) = client.answer(1).await;
+    let waited = begun.elapsed().as_secs();
+    assert!((19..=21).contains(&waited), "{waited}");
+    assert!(String::from_utf8_lossy(&body).contains("slow_body"));
+    client.until_end().await;
+    let waited = begun.elapsed().as_secs();
+    assert!((40..=50).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_and_answers_pings_is_cut_off() {
     // With and without a piece that waits in the connection after its answer has ended.
     for window in [[0, 4, 0, 0, 0, 0], [0, 4, 0, 0, 0, 1]] {

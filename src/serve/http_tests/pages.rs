@@ -280,7 +280,7 @@ async fn the_form_resolves_starts_and_leads_to_the_page() {
     let large = site
         .post("/", &format!("spec={}", "a".repeat(100_000)))
         .await;
-    assert_eq!(large.status, StatusCode::BAD_REQUEST);
+    assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test]
