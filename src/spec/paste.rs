@@ -24,6 +24,10 @@ pub fn meant(pasted: &str) -> String {
     let (word, version) = word(text);
     let spec = match address(word) {
         Some((host, path)) => page(host, path),
+        None if names_package(word) => {
+            let (host, path) = word.split_at(word.find(['/', '@']).unwrap_or(word.len()));
+            format!("{}{path}", host.to_ascii_lowercase())
+        }
         None => word.to_owned(),
     };
     // Behind a version a slash says that the module ends there.
@@ -34,7 +38,8 @@ pub fn meant(pasted: &str) -> String {
     }
 }
 
-/// The one word of a line that names a package, and the version that a `go.mod` has behind it.
+/// The one word of a line that names a package, and the version behind it: as a `go.mod` has it, or
+/// torn off with its `@`.
 fn word(line: &str) -> (&str, Option<&str>) {
     const AROUND: &[char] = &['"', '\'', '`', ',', ';', '(', ')', '<', '>'];
     let mut words = line
@@ -44,8 +49,10 @@ fn word(line: &str) -> (&str, Option<&str>) {
     let Some(found) = words.find(|word| names_package(word)) else {
         return (line, None);
     };
-    let version = words.next().filter(|next| is_release(next));
-    (found, version)
+    let next = words.next();
+    let torn = next.and_then(|next| next.strip_prefix('@'));
+    let torn = torn.filter(|version| !version.is_empty());
+    (found, torn.or(next.filter(|next| is_release(next))))
 }
 
 /// `host.name/…`, with a scheme or without; no option, no assignment, no relative path.
@@ -72,17 +79,21 @@ fn address(word: &str) -> Option<(&str, &str)> {
         return rest.split_once(':');
     }
     let (scheme, rest) = word.split_once("://")?;
-    if !["https", "http", "git", "ssh", "git+https", "git+ssh"].contains(&scheme) {
+    let known = ["https", "http", "git", "ssh", "git+https", "git+ssh"];
+    if !known.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let rest = rest.strip_prefix("git@").unwrap_or(rest);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    Some((host.strip_prefix("www.").unwrap_or(host), path))
+    Some((host, path))
 }
 
 /// What a page is about.
 fn page(host: &str, path: &str) -> String {
+    // Names of hosts are the same in any case (RFC 4343), paths are not.
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_prefix("www.").unwrap_or(&host);
     if DOCUMENTATION.contains(&host) {
         return path.to_owned();
     }
@@ -265,6 +276,21 @@ mod tests {
                 "filippo.io/age@v1.2.1/cmd/age/",
             ),
             ("https://example.org/x/y@v1.0.0", "example.org/x/y@v1.0.0"),
+            (
+                "github.com/rakyll/hey @v0.1.4",
+                "github.com/rakyll/hey@v0.1.4",
+            ),
+            ("go install rsc.io/2fa @latest", "rsc.io/2fa@latest"),
+            ("rsc.io/2fa@v1.2.0 @v1.1.0", "rsc.io/2fa@v1.2.0"),
+            ("rsc.io/2fa @", "rsc.io/2fa"),
+            ("https://GitHub.com/rakyll/Hey", "github.com/rakyll/Hey"),
+            ("HTTPS://WWW.GITHUB.COM/rakyll/hey", "github.com/rakyll/hey"),
+            (
+                "GitHub.com/BurntSushi/toml@v1.0.0",
+                "github.com/BurntSushi/toml@v1.0.0",
+            ),
+            ("git@GitHub.com:mjl-/Sherpa.git", "github.com/mjl-/Sherpa"),
+            ("https://Pkg.Go.Dev/rsc.io/2fa", "rsc.io/2fa"),
         ] {
             assert_eq!(meant(pasted), wanted, "{pasted}");
             assert!(PackageQuery::parse(wanted).is_ok(), "{wanted}");
