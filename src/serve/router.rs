@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
+    Extension, Router,
+    extract::{DefaultBodyLimit, Path, Request, State, rejection::PathRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{CONTENT_TYPE, ETAG, LOCATION, STRICT_TRANSPORT_SECURITY},
@@ -23,11 +23,13 @@ use super::{
     app::App,
     bodies, builds, cosign, guard, health, home,
     ledger::Health,
+    limits::blocks::Visitor,
     lists,
     metrics::Gauges,
     tlog,
     tls::HSTS,
 };
+use crate::spec::url;
 
 /// Largest body: the form of the home page, escaped.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -67,7 +69,7 @@ pub(super) fn public(app: Arc<App>) -> Router {
         .route("/tlog/{*path}", get(tlog::show))
         .merge(cosign::routes(app.cosigning.clone()))
         .merge(api::routes())
-        .fallback(builds::show)
+        .fallback(named)
         .method_not_allowed_fallback(|| async { builds::wrong_method() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(
@@ -87,6 +89,19 @@ pub(super) fn public(app: Arc<App>) -> Router {
         STRICT_TRANSPORT_SECURITY,
         hsts,
     ))
+}
+
+/// What has no route: a module or a build, and nothing that programs look for on any web server.
+async fn named(
+    app: State<Arc<App>>,
+    visitor: Extension<Visitor>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let path = request.uri().path();
+    if url::is_file(path.strip_prefix('/').unwrap_or_default()) {
+        return Err(Refusal::not_found("there is no such file"));
+    }
+    builds::show(app, visitor, request).await
 }
 
 /// For those who come without TLS: the same address at `to`, whatever host was asked for.

@@ -218,8 +218,9 @@ fn looks_like_target(element: &str) -> bool {
     element.split('-').count() >= 3 && element.contains("-go1.")
 }
 
-/// Where an address of gobuild leads that has another form here: `/m/…`, `/b/…` and `/r/…` are what
-/// it had first, and the page of a module may end with slashes. `path` is without its first slash.
+/// Where an address leads that has another form here: `/m/…`, `/b/…` and `/r/…` are what gobuild
+/// had first, the page of a module may end with slashes, and that of a build or a result may lack
+/// its last one, which programs for mail cut off. `path` is without its first slash.
 #[must_use]
 pub fn moved(path: &str) -> Option<String> {
     let old = ["m/", "b/", "r/"].iter();
@@ -230,7 +231,29 @@ pub fn moved(path: &str) -> Option<String> {
         false => rest.trim_end_matches('/'),
     };
     // What is parsed leads to no other host.
+    if let Ok(Path::Build { page, .. } | Path::Result { page, .. }) =
+        Path::parse(&format!("{rest}/"))
+        && page == Page::Show
+    {
+        return Some(format!("/{rest}/"));
+    }
     (rest != path && Path::parse(rest).is_ok()).then(|| format!("/{rest}"))
+}
+
+/// Endings of files that programs look for on any web server. None is that of a domain below which
+/// anybody has modules; `sh`, `py`, `rs`, `pl` and `md` are endings of countries.
+const FILES: [&str; 23] = [
+    "php", "xml", "html", "htm", "txt", "png", "ico", "env", "asp", "aspx", "jsp", "cgi", "json",
+    "js", "css", "map", "gz", "zip", "bak", "sql", "git", "yml", "yaml",
+];
+
+/// Whether a path names a file that no module is, as `wp-login.php`: nobody has to be asked about
+/// it. `path` is without its first slash.
+#[must_use]
+pub fn is_file(path: &str) -> bool {
+    let ending = path.rsplit_once('.').map(|(_, ending)| ending);
+    let is_known = |ending: &str| FILES.iter().any(|file| ending.eq_ignore_ascii_case(file));
+    !path.contains(['/', '@']) && ending.is_some_and(is_known)
 }
 
 /// Path of a build's page, with its slashes.
@@ -342,6 +365,63 @@ mod tests {
             "b/filippo.io/../age@v1.2.1",
         ] {
             assert_eq!(moved(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_page_without_its_last_slash_leads_to_the_page() {
+        let result = format!("{BUILD}{SUM}/");
+        for page in [
+            BUILD,
+            &result,
+            "example.org/m@v1.0.0/linux-amd64-go1.27.4/",
+            "example.org/m@latest/linux-amd64-latest-stripped/",
+        ] {
+            let cut = page.strip_suffix('/').unwrap();
+            assert_eq!(moved(cut), Some(format!("/{page}")), "{cut}");
+            assert_eq!(moved(&format!("b/{cut}")), Some(format!("/{page}")));
+            assert_eq!(moved(page), None, "{page}");
+            for other in ["/", "\\", "x/", "//attacker.example/"] {
+                assert_eq!(moved(&format!("{other}{cut}")), None, "{other}{cut}");
+            }
+        }
+        for other in [
+            "example.org/m@v1.0.0",
+            "example.org/m@v1.0.0/cmd/x",
+            "example.org/m@v1.0.0/linux-z80-go1.26.8",
+            "example.org/m@v1.0.0/linux-amd64-go1.26",
+            &format!("{BUILD}log"),
+            &format!("{BUILD}log/x"),
+            &format!("example.org/m@latest/linux-amd64-go1.26.8/{SUM}"),
+        ] {
+            assert_eq!(moved(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn files_of_other_web_servers_are_told_from_modules() {
+        for file in [
+            "wp-login.php",
+            "sitemap.xml",
+            "index.html",
+            ".env",
+            "x.PHP",
+            "backup.tar.gz",
+        ] {
+            assert!(is_file(file), "{file}");
+        }
+        for other in [
+            "",
+            "php",
+            "mvdan.cc/sh",
+            "get.sh",
+            "docs.rs",
+            "example.md",
+            "example.org/index.html",
+            "index.html@latest",
+            "example.org/m.git",
+        ] {
+            assert!(!is_file(other), "{other}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Addresses of gobuild that have another form here, and what a client has kept.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 
 #[tokio::test]
@@ -16,6 +18,10 @@ async fn links_of_gobuild_lead_to_our_pages_and_to_no_other_site() {
         ("/example.org/m/", "/example.org/m"),
         (&format!("/b/{KEY}"), &format!("/{KEY}")),
         (&format!("/b/{KEY}dl"), &format!("/{KEY}dl")),
+        (
+            &format!("/{}", KEY.trim_end_matches('/')),
+            &format!("/{KEY}"),
+        ),
     ] {
         let answer = site.get(from).await;
         let got = (answer.status, answer.header("location"));
@@ -44,6 +50,19 @@ async fn links_of_gobuild_lead_to_our_pages_and_to_no_other_site() {
     let moved = site.post(&format!("/b/{KEY}"), "").await;
     assert_eq!(moved.status, StatusCode::BAD_REQUEST);
     assert_eq!(site.started(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_files_of_other_web_servers() {
+    let site = Site::new().await;
+    for path in ["/wp-login.php", "/sitemap.xml", "/index.html", "/.env"] {
+        let answer = site.get(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(answer.text().starts_with("not_found: "), "{path}");
+    }
+    assert_eq!(site.bench.executor.resolved.load(Relaxed), 0);
+    site.get("/get.sh").await;
+    assert_ne!(site.bench.executor.resolved.load(Relaxed), 0);
 }
 
 #[tokio::test]
