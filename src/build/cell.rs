@@ -307,20 +307,23 @@ pub(super) fn summary(policy: &str, ending: &str, report: &Report) -> super::Cel
 }
 
 pub(super) fn supervisor(error: &SuperviseError) -> Failure {
-    let remedy = "see the trace of hotcell, or run hotcell doctor";
     let code = match error {
         SuperviseError::Refused(_) => "supervisor",
         SuperviseError::Gone => "supervisor_gone",
     };
-    ending::failure(code, FailureClass::Internal, error.to_string(), remedy)
+    ending::failure(
+        code,
+        FailureClass::Internal,
+        error.to_string(),
+        ending::IN_TRACE,
+    )
 }
 
 pub(super) fn internal(error: &dyn std::fmt::Display) -> Failure {
-    let remedy = "see the trace of hotcell";
     ending::failure(
         "internal",
         FailureClass::Internal,
         error.to_string(),
-        remedy,
+        ending::IN_TRACE,
     )
 }

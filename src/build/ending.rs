@@ -13,6 +13,10 @@ use crate::{
     output::Output,
 };
 
+/// What to do about a failure of ours: a visitor of a service cannot look, its operator can.
+pub(super) const IN_TRACE: &str = "try again; if it stays, whoever runs hotcell finds the cause in \
+                                   its trace, or with hotcell doctor";
+
 /// Turns trouble of the fetcher into a failure.
 #[must_use]
 pub fn of_trouble(trouble: Trouble) -> Failure {
@@ -37,11 +41,7 @@ pub fn of_trouble(trouble: Trouble) -> Failure {
             FailureClass::CannotBuild,
             "ask the module's author for a release that keeps Go's rules for modules",
         ),
-        TroubleKind::Internal => (
-            "internal",
-            FailureClass::Internal,
-            "see the trace of hotcell",
-        ),
+        TroubleKind::Internal => ("internal", FailureClass::Internal, IN_TRACE),
     };
     failure(code, class, trouble.text, remedy)
 }
@@ -273,7 +273,7 @@ fn of_cancel(why: CancelReason, failed: &Failed) -> Failure {
             "relay_gone",
             FailureClass::Internal,
             "the relay of the cell ended early".to_owned(),
-            "ask again; see the trace of hotcell when it happens twice",
+            IN_TRACE,
         ),
     }
 }

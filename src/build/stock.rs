@@ -30,7 +30,7 @@ impl Engine {
         let oldest = GoVersion::OLDEST_LOGGED;
         if go < oldest {
             let sentence = format!("{go} is not built here: the oldest is {oldest}");
-            let remedy = "choose a newer release; hotcell toolchain list --all shows them";
+            let remedy = "choose a newer release; https://go.dev/dl/ lists them";
             return Err(ending::failure(
                 "go_too_old",
                 FailureClass::CannotBuild,
@@ -189,6 +189,22 @@ fn no_release(go: GoVersion, trouble: Trouble) -> Failure {
         return ending::of_trouble(trouble);
     }
     let sentence = format!("there is no Go release {go} for this machine");
-    let remedy = "hotcell toolchain list --all shows those that can be had";
+    let remedy = "choose one that https://go.dev/dl/ lists";
     ending::failure("no_such_go", FailureClass::CannotBuild, sentence, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_does_not_exist_is_told_to_people_without_this_program() {
+        let trouble = Trouble {
+            kind: TroubleKind::NotFound,
+            text: "404".to_owned(),
+        };
+        let failure = no_release(GoVersion::parse("go1.26.99").unwrap(), trouble);
+        assert_eq!(failure.code, "no_such_go");
+        assert!(!failure.remedy.contains("hotcell"), "{}", failure.remedy);
+    }
 }

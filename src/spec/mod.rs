@@ -26,9 +26,12 @@ pub use self::{
     version::Version,
 };
 
+/// What is wrong with no text at all.
+const EMPTY: &str = "it is empty";
+
 /// Why a text names nothing. Shown to whoever typed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what}: {why}")]
+#[error("{}", said(.what, .text, .why))]
 pub struct SpecError {
     /// The kind of thing that was expected, such as `module path`.
     pub what: &'static str,
@@ -52,6 +55,15 @@ impl SpecError {
     }
 }
 
+/// What is empty is not shown in quotes: it was left out.
+fn said(what: &str, text: &str, why: &str) -> String {
+    match (text, why) {
+        ("", EMPTY) => format!("the {what} is missing"),
+        ("", why) => format!("the {what} is missing: {why}"),
+        _ => format!("`{text}` is no {what}: {why}"),
+    }
+}
+
 /// Keeps printable ASCII; everything else could be a control or look like something it is not.
 fn escape(c: char) -> Vec<char> {
     if c == '…' || (c.is_ascii_graphic() && c != '`') || c == ' ' {
@@ -72,6 +84,9 @@ mod tests {
             error.to_string(),
             "`a\\u{1b}[31m\\u{60}\\u{202e}` is no module path: x"
         );
+        let missing = |why| SpecError::new("version", "", why).to_string();
+        assert_eq!(missing("it is empty"), "the version is missing");
+        assert_eq!(missing("write v1"), "the version is missing: write v1");
         let long = SpecError::new("module path", &"y".repeat(1000), "x");
         assert_eq!(long.text.chars().count(), 101);
     }

@@ -237,7 +237,7 @@ impl From<ImportPath> for String {
 
 pub(super) fn check_length(text: &str, max: usize) -> Result<(), &'static str> {
     match text {
-        "" => Err("it is empty"),
+        "" => Err(super::EMPTY),
         text if text.len() > max => Err("it is too long"),
         text if text.starts_with('-') => Err("it starts with a dash"),
         _ => Ok(()),
