@@ -7,7 +7,7 @@ use crate::{
     serve::limits::{
         patterns::Pattern,
         rules::{BadClient, ClassRate, Rules},
-        withdrawn::Withdrawn,
+        withdrawn::{NotWithdrawn, Withdrawn},
     },
     spec::GoVersion,
 };
@@ -47,7 +47,7 @@ pub(super) struct RuleArgs {
     /// `410` in front. KEY is one of the log, or what all builds of a version or package begin
     /// with, such as `example.com/m@v1.2.3/`. The record stays; so does every copy that somebody
     /// has. May be given again
-    #[arg(long, value_name = "KEY REASON")]
+    #[arg(long, value_name = "KEY REASON", value_parser = withdrawn)]
     withdrawn: Vec<Withdrawn>,
 }
 
@@ -116,4 +116,17 @@ fn check_count(count: usize) -> Result<(), Stop> {
 
 fn release(text: &str) -> Result<GoVersion, String> {
     GoVersion::parse(text).map_err(|error| error.to_string())
+}
+
+/// A number where the status may stand was meant as one.
+fn withdrawn(text: &str) -> Result<Withdrawn, String> {
+    let meant = text.split_whitespace().nth(1).unwrap_or_default();
+    let is_status = meant.len() == 3 && meant.parse().is_ok_and(|n| (100..600).contains(&n));
+    if is_status && !["410", "451"].contains(&meant) {
+        return Err(format!(
+            "`{meant}` is no status of a download that was withdrawn: write 410, 451 or none"
+        ));
+    }
+    text.parse()
+        .map_err(|error: NotWithdrawn| error.to_string())
 }

@@ -56,23 +56,36 @@ pub(super) struct OwnTls {
 }
 
 impl OwnTls {
-    /// Both files, or none; or an authority.
-    pub(super) fn check(&self) -> Result<(), Stop> {
-        let text = match (&self.tls_cert, &self.tls_key) {
-            (Some(_), None) => "--tls-cert needs --tls-key, the key of that certificate",
-            (None, Some(_)) => "--tls-key needs --tls-cert, the certificate of that key",
-            (Some(_), _) if self.acme.is_some() => {
-                "--acme gets a certificate of its own: leave out --tls-cert and --tls-key"
-            }
-            _ if self.acme_contact.is_some() && self.acme.is_none() => {
-                "--acme-contact is for an authority: it needs --acme"
-            }
-            (None, None) if self.acme.is_none() && self.redirect.is_some() => {
-                "--redirect sends visitors to TLS: it needs --tls-cert and --tls-key, or --acme"
-            }
-            _ => return Ok(()),
+    /// Both files, or none; or an authority. Each with the keys it is about, the one that needs
+    /// another first.
+    pub(super) fn checks(&self) -> [(&'static [&'static str], Result<(), Stop>); 4] {
+        let (cert, key) = (self.tls_cert.is_some(), self.tls_key.is_some());
+        let (acme, contact) = (self.acme.is_some(), self.acme_contact.is_some());
+        let pair = match (cert, key) {
+            (true, false) => Some("--tls-cert needs --tls-key, the key of that certificate"),
+            (false, true) => Some("--tls-key needs --tls-cert, the certificate of that key"),
+            _ => None,
         };
-        Err(Stop::new(Stop::USAGE, text))
+        let both = (acme && cert && key)
+            .then_some("--acme gets a certificate of its own: leave out --tls-cert and --tls-key");
+        let alone =
+            (contact && !acme).then_some("--acme-contact is for an authority: it needs --acme");
+        let leads_nowhere = (self.redirect.is_some() && !acme && !cert && !key).then_some(
+            "--redirect sends visitors to TLS: it needs --tls-cert and --tls-key, or --acme",
+        );
+        let said = |text: Option<&str>| match text {
+            Some(text) => Err(Stop::new(Stop::USAGE, text)),
+            None => Ok(()),
+        };
+        [
+            (&["tls-cert", "tls-key"], said(pair)),
+            (&["acme", "tls-cert", "tls-key"], said(both)),
+            (&["acme-contact", "acme"], said(alone)),
+            (
+                &["redirect", "tls-cert", "tls-key", "acme"],
+                said(leads_nowhere),
+            ),
+        ]
     }
 
     /// An authority gives certificates to hosts only.
@@ -276,7 +289,8 @@ mod tests {
         let redirect = ["--redirect", "127.0.0.1:80"];
         let check = |words: &[&[&str]]| {
             let line = [&["serve"][..], &words.concat()].concat();
-            Line::parse_from(line).tls.check()
+            let checks = Line::parse_from(line).tls.checks();
+            checks.into_iter().try_for_each(|(_, check)| check)
         };
         check(&[]).unwrap();
         check(&[&cert, &key]).unwrap();

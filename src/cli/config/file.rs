@@ -99,7 +99,7 @@ impl Settings {
             .into_iter()
             .filter(|(keys, _)| !broken && !keys.iter().any(|key| wrong.contains(*key)));
         judged
-            .map(|(keys, stop)| Mistake::of(self.line(keys), keys[0], &stop))
+            .map(|(keys, stop)| Mistake::of(self.line(keys), self.first(keys), &stop))
             .collect()
     }
 
@@ -148,6 +148,12 @@ impl Settings {
             Command::Serve(serve) => Ok((*serve, network)),
             _ => Err("a configuration file is for `serve`".to_owned()),
         }
+    }
+
+    /// The first of these keys that is there; when none is, the defaults do not fit the first.
+    fn first<'a>(&self, keys: &[&'a str]) -> &'a str {
+        let mut there = keys.iter().filter(|key| self.lines.contains_key(**key));
+        there.next().copied().unwrap_or(keys[0])
     }
 
     /// The line of the first of these keys that has one.

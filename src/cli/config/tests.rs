@@ -135,6 +135,33 @@ fn all_mistakes_are_told_at_once_with_line_and_remedy() {
 }
 
 #[test]
+fn the_key_that_is_there_is_named_and_not_one_that_is_missing() {
+    for (text, wanted) in [
+        ("tls-cert = '/c'", "tls-cert: --tls-cert needs --tls-key"),
+        ("tls-key = '/k'", "tls-key: --tls-key needs --tls-cert"),
+        ("redirect = '127.0.0.1:80'", "redirect: --redirect sends"),
+        (
+            "acme-contact = 'a@b.example'",
+            "acme-contact: --acme-contact is",
+        ),
+        (
+            "withdrawn = ['a.b/m@v1.0.0/ 452 foo']",
+            "withdrawn: `452` is no status of a download",
+        ),
+    ] {
+        let found = mistakes(text);
+        let is_told = |one: &String| one.contains(wanted);
+        assert!(found.iter().any(is_told), "{found:?}");
+    }
+    let both = mistakes("listen = '[::1]:80'\nredirect = '127.0.0.1:80'\ntls-cert = '/c'");
+    assert_eq!(both.len(), 1, "{both:?}");
+    assert!(both[0].starts_with("f.toml:3: tls-cert: "), "{both:?}");
+    for reason in ["foo", "410 foo", "451 foo", "4520 foo", "099 foo"] {
+        parse(&format!("withdrawn = ['a.b/m@v1.0.0/ {reason}']")).unwrap();
+    }
+}
+
+#[test]
 fn what_is_wrong_only_together_is_told_too() {
     let found = mistakes("admin = '127.0.0.1:8000'\nname = 'A B'\nverifiers-quorum = 2\n");
     assert_eq!(found.len(), 3, "{found:?}");

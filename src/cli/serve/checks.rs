@@ -22,22 +22,19 @@ impl Serve {
         let proxies = network.configuration.as_deref().map(Sources::parse);
         let proxies = proxies.transpose().map_err(|error| usage(&error));
         let sumdb = Database::parse(network.sumdb.as_deref()).map_err(|error| usage(&error));
-        let checks: [(&'static [&'static str], _); 9] = [
+        let checks: [(&'static [&'static str], _); 8] = [
             (&["name"], check_name(&self.name)),
             (&["witness"], check_witnesses(&self.witness)),
             (&["verifiers-quorum", "verifier"], self.verification.check()),
             (&["notes"], self.words.check()),
             (&["admin", "listen", "redirect"], self.check_addresses()),
-            (
-                &["acme", "tls-cert", "tls-key", "acme-contact", "redirect"],
-                self.tls.check(),
-            ),
             (&["acme", "name"], self.tls.check_name(&self.name)),
             (&["goproxy"], proxies.map(drop)),
             (&["sumdb"], sumdb.map(drop)),
         ];
         let wrong = checks
             .into_iter()
+            .chain(self.tls.checks())
             .chain(self.rules.checks())
             .filter_map(|(keys, check)| Some((keys, check.err()?)));
         wrong.collect()
@@ -69,14 +66,16 @@ impl Serve {
         if let Some(redirect) = self.tls.redirect() {
             text += &format!(", sends visitors of {redirect} there");
         }
-        for (count, what) in [
-            (self.witness.len(), "witnesses"),
-            (self.verification.urls().len(), "verifiers"),
-            (self.words.told().notes.len(), "notes"),
-            (self.rules.count(), "rules"),
+        for (count, one, more) in [
+            (self.witness.len(), "witness", "witnesses"),
+            (self.verification.urls().len(), "verifier", "verifiers"),
+            (self.words.told().notes.len(), "note", "notes"),
+            (self.rules.count(), "rule", "rules"),
         ] {
-            if count > 0 {
-                text += &format!(", {count} {what}");
+            match count {
+                0 => {}
+                1 => text += &format!(", 1 {one}"),
+                _ => text += &format!(", {count} {more}"),
             }
         }
         if let Some(address) = self.for_others() {
@@ -186,6 +185,22 @@ mod tests {
     fn check(arguments: &[&str], names: &[&str]) -> Result<(), Stop> {
         let line = Line::parse_from([&["serve"], arguments].concat());
         line.serve.check_weaknesses(&missing(names))
+    }
+
+    #[test]
+    fn one_of_a_kind_is_said_as_one() {
+        let line = [
+            "serve",
+            "--deny-module",
+            "a.example",
+            "--notes",
+            "x",
+            "--notes",
+            "y",
+        ];
+        let summary = Line::parse_from(line).serve.summary();
+        assert!(summary.contains(", 2 notes, 1 rule"), "{summary}");
+        assert!(!summary.contains("1 rules"), "{summary}");
     }
 
     #[test]
