@@ -18,6 +18,7 @@ pub(crate) mod state;
 mod tests;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,6 +27,7 @@ use crate::{
     proxy::{self, GetError as HttpError, Transport},
     receipt::KeysLeaf,
     spec::{Companion, Record, Sum, hex},
+    store::durable::DurableError,
     tlog::{
         ReadError, Tree, VerifierKey, reader,
         text::{parse_record, parse_tree},
@@ -110,6 +112,9 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
     let key = VerifierKey::parse(&request.verifier_key).map_err(GetError::Key)?;
     let asked = Asked::parse(request)?;
     let remote = Remote::new(request.url.as_deref(), &key, http.clone())?;
+    if request.download {
+        make_folder(&request.bindir)?; // nothing is fetched that has no place
+    }
     let mut warnings = Vec::new();
     let state = State::open(state_folder, &key, &mut warnings)?;
 
@@ -178,6 +183,17 @@ pub async fn get(request: &Request, state_folder: &Path, http: &Http) -> Result<
         receipt,
         warnings,
     })
+}
+
+/// Where the binary goes, made when it is missing, as by `go install`.
+fn make_folder(path: &Path) -> Result<(), GetError> {
+    let failed = |source| DurableError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(path)
+        .map_err(failed)
+        .map_err(GetError::Write)
 }
 
 /// Whether the log that has another key is there because that of `key` has ended.

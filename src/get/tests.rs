@@ -200,6 +200,32 @@ async fn an_honest_instance_gives_a_program_that_is_proved() {
 }
 
 #[tokio::test]
+async fn a_missing_folder_is_made_and_one_that_cannot_be_made_is_told_before_anything_is_fetched() {
+    let (instance, user) = (Instance::new(6), User::new());
+    let mut request = instance.request(&user);
+    request.bindir = user.0.path().join("deep/bin");
+    let got = get(&request, &user.state(), &instance.http())
+        .await
+        .unwrap();
+    assert_eq!(got.path, Some(request.bindir.join("tool")));
+    fs::write(user.0.path().join("file"), "").unwrap();
+    request.bindir = user.0.path().join("file/bin");
+    let nothing: Arc<dyn Transport> = Arc::new(Table::default());
+    let nothing = Http {
+        lookup: Arc::clone(&nothing),
+        rest: nothing,
+    };
+    let error = get(&request, &user.state(), &nothing).await.unwrap_err();
+    assert!(matches!(error, GetError::Write(_)), "{error:?}");
+    request.bindir = user.0.path().join("none");
+    request.download = false;
+    get(&request, &user.state(), &instance.http())
+        .await
+        .unwrap();
+    assert!(!request.bindir.exists());
+}
+
+#[tokio::test]
 async fn the_plain_file_does_when_there_is_no_compressed_one_and_none_without_download() {
     let (instance, user) = (Instance::new(6), User::new());
     instance.table.put_status(&instance.download(".gz"), 404);
@@ -586,7 +612,7 @@ async fn downloads_that_are_something_else_leave_no_file() {
     instance.table.put_status(&instance.download(".gz"), 503);
     assert_eq!(instance.get(&user).await.unwrap_err().exit_code(), 4);
     instance.put_download(".gz", &gzip(&good));
-    fs::remove_dir(user.0.path().join("bin")).unwrap();
+    fs::create_dir(user.0.path().join("bin/tool")).unwrap(); // where the binary would go
     let error = instance.get(&user).await.unwrap_err();
     assert!(matches!(error, GetError::Write(_)), "{error:?}");
 }
