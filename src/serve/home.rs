@@ -27,8 +27,8 @@ use super::{
 use crate::{
     build::Versions,
     spec::{
-        BuildKey, GoQuery, ModulePath, ModuleVersion, PackageDir, PackageQuery, SpecError, Target,
-        Variant, VersionQuery, paste, url,
+        BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery,
+        SpecError, Target, Variant, VersionQuery, paste, url,
     },
 };
 
@@ -154,6 +154,7 @@ pub(super) async fn resolve(
         text => Target::parse(text)?,
     };
     let go = parse_go(go.trim())?;
+    check_go(go)?;
     // First, so that nobody is asked anything for a module that is not built here.
     let resolved = app.resolve(visitor, query).await?;
     let go = app.resolve_go(visitor, go).await?;
@@ -164,6 +165,25 @@ pub(super) async fn resolve(
         go,
         variant,
     })
+}
+
+/// No build has a release that may not stand in a log.
+fn check_go(go: GoQuery) -> Result<(), Refusal> {
+    let oldest = GoVersion::OLDEST_LOGGED;
+    let is_old = match go {
+        GoQuery::Latest => false,
+        GoQuery::Line(minor) => minor < oldest.minor(),
+        GoQuery::Exact(go) => go < oldest,
+    };
+    if !is_old {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "go_too_old",
+        &format!("{go} is not built here: the oldest is {oldest}"),
+        "choose a newer release; https://go.dev/dl/ lists them",
+    ))
 }
 
 /// `latest` and nothing are the same; the `go` in front may be left out.

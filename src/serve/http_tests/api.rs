@@ -102,6 +102,16 @@ async fn refusals_are_problem_documents_for_whoever_names_no_other_form() {
         ),
         ("/api/v1/specs", 400, "bad_query"),
         ("/api/v1/specs?spec=x@@@", 400, "bad_spec"),
+        (
+            "/api/v1/specs?spec=a.example/b&go=go1.13.2",
+            400,
+            "go_too_old",
+        ),
+        (
+            "/api/v1/specs?spec=a.example/b&go=go1.5.latest",
+            400,
+            "go_too_old",
+        ),
         ("/api/v1/specs?spec=a.example/b&evil=1", 400, "bad_query"),
         ("/api/v1/results?count=0", 400, "bad_query"),
         ("/api/v1/results?count=100000", 400, "bad_query"),
