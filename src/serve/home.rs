@@ -66,6 +66,9 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let typed = linked.map(|Query(linked)| linked.m).unwrap_or_default();
     let meant = paste::meant(&typed);
+    if let Some((path, _)) = paste::build(&typed) {
+        return Ok(answer::moved(&format!("/{path}")));
+    }
     if meant.is_empty() {
         return home(&app, blank_form(&headers, meant), None).await;
     }
@@ -95,7 +98,7 @@ pub(super) async fn submit(
             remedy,
         )
     })?;
-    match start(&app, visitor, &asked).await {
+    match start(&app, visitor, &headers, &asked).await {
         Ok(key) => Ok(answer::redirect(
             StatusCode::SEE_OTHER,
             &url::build_path(&key),
@@ -127,14 +130,32 @@ async fn mend(
     Ok(refusal.on(home(app, form, Some(problem)).await?))
 }
 
-async fn start(app: &App, visitor: Visitor, asked: &Asked) -> Result<BuildKey, Refusal> {
+async fn start(
+    app: &App,
+    visitor: Visitor,
+    headers: &HeaderMap,
+    asked: &Asked,
+) -> Result<BuildKey, Refusal> {
     let query = PackageQuery::parse(&paste::meant(&asked.spec))?;
-    let variant = if asked.stripped.is_empty() {
+    let (mut target, mut go) = (asked.target.clone(), asked.go.clone());
+    let mut variant = if asked.stripped.is_empty() {
         Variant::Plain
     } else {
         Variant::Stripped
     };
-    let key = resolve(app, visitor, query, &asked.target, &asked.go, variant).await?;
+    // A pasted page of a build says what the form still says as it was shown.
+    if let Some((_, page)) = paste::build(&asked.spec) {
+        if target.trim().is_empty() || Target::parse(&target) == Ok(guess(headers)) {
+            target = pages::slashed(page.target);
+        }
+        if go.trim().is_empty() {
+            go = page.go.to_string();
+        }
+        if page.variant == Variant::Stripped {
+            variant = page.variant;
+        }
+    }
+    let key = resolve(app, visitor, query, &target, &go, variant).await?;
     app.queue.ask(&key, false, Asker::person(visitor)).await?;
     Ok(key)
 }

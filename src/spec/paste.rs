@@ -5,7 +5,10 @@
 //! back, and whatever it gives is parsed by [`super::PackageQuery::parse`], which says what is
 //! wrong.
 
-use super::PackageQuery;
+use super::{
+    PackageQuery,
+    url::{BuildQuery, Path},
+};
 
 /// Sites whose paths are import paths.
 const DOCUMENTATION: [&str; 3] = ["pkg.go.dev", "godoc.org", "godocs.io"];
@@ -35,6 +38,22 @@ pub fn meant(pasted: &str) -> String {
         Some(version) if !spec.contains('@') => format!("{spec}@{version}"),
         _ if spec.contains('@') => spec,
         _ => spec.trim_end_matches('/').to_owned(),
+    }
+}
+
+/// The page of a build that was pasted, as a path of ours without its first slash.
+#[must_use]
+pub fn build(pasted: &str) -> Option<(String, BuildQuery)> {
+    let text = pasted.trim();
+    if text.len() > 4 * PackageQuery::LEN_MAX {
+        return None;
+    }
+    let (_, path) = address(word(text).0)?;
+    let (spec, target) = build_page(path)?;
+    let path = format!("{spec}{target}/");
+    match Path::parse(&path) {
+        Ok(Path::Build { build, .. }) => Some((path, build)),
+        _ => None,
     }
 }
 
@@ -97,7 +116,7 @@ fn page(host: &str, path: &str) -> String {
     if DOCUMENTATION.contains(&host) {
         return path.to_owned();
     }
-    if let Some(spec) = build_page(path) {
+    if let Some((spec, _)) = build_page(path) {
         return spec;
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -121,18 +140,20 @@ fn page(host: &str, path: &str) -> String {
     }
 }
 
-/// A build page of an instance, wherever it runs: what stands before the target.
-fn build_page(path: &str) -> Option<String> {
+/// A build page of an instance, wherever it runs: what stands before the target, and the element
+/// with the target.
+fn build_page(path: &str) -> Option<(String, &str)> {
     let is_target = |part: &str| {
         let mut parts = part.splitn(3, '-');
         let (goos, goarch, go) = (parts.next()?, parts.next()?, parts.next()?);
         (go.starts_with("go1") || go.starts_with("latest")).then_some(())?;
         super::Target::new(goos, goarch).ok()
     };
-    let at = path.split('/').position(|part| is_target(part).is_some())?;
-    let before: Vec<&str> = path.split('/').take(at).collect();
-    let spec = before.join("/");
-    spec.contains('@').then(|| format!("{spec}/"))
+    let parts: Vec<&str> = path.split('/').collect();
+    let at = parts.iter().position(|part| is_target(part).is_some())?;
+    let spec = parts[..at].join("/");
+    let target = parts[at].split(['?', '#']).next()?;
+    spec.contains('@').then(|| (format!("{spec}/"), target))
 }
 
 /// Where the repository ends and its pages begin.
@@ -184,7 +205,7 @@ fn major_suffix(reference: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::url::Page, *};
 
     #[test]
     fn what_people_paste_becomes_what_they_mean() {
@@ -298,6 +319,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pasted_page_of_a_build_keeps_what_it_says_about_it() {
+        for (pasted, wanted) in [
+            (
+                "http://localhost:8000/rsc.io/2fa@v1.2.0/linux-arm64-go1.26.8/0abc/",
+                "rsc.io/2fa@v1.2.0/linux-arm64-go1.26.8/",
+            ),
+            (
+                "see https://hc.example/rsc.io/2fa@v1.2.0/cmd/x/windows-amd64-latest-stripped",
+                "rsc.io/2fa@v1.2.0/cmd/x/windows-amd64-latest-stripped/",
+            ),
+        ] {
+            let (path, found) = build(pasted).unwrap();
+            assert_eq!(path, wanted, "{pasted}");
+            assert_eq!(
+                Path::parse(wanted),
+                Ok(Path::Build {
+                    build: found,
+                    page: Page::Show
+                })
+            );
+        }
+        for other in [
+            "",
+            "rsc.io/2fa@v1.2.0",
+            "https://rsc.io/2fa@v1.2.0",
+            "https://hc.example//attacker.example@v1.0.0/linux-amd64-go1.26.8/",
+            "https://hc.example/rsc.io/2fa@v1.2.0/linux-amd64-go1.26.x/",
+        ] {
+            assert_eq!(build(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn what_it_does_not_know_comes_back_and_is_told_by_the_parser() {
         let long = "x".repeat(100_000);
         for text in [
@@ -311,7 +365,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_makes_it_fail(text in "\\PC{0,80}", path in "[a-z@:/.~ -]{0,60}") {
-            let _any = meant(&text);
+            let _any = (meant(&text), build(&text), build(&format!("https://{path}")));
             let _any = meant(&format!("https://github.com/{path}"));
             let _any = meant(&path);
         }

@@ -14,6 +14,10 @@ async fn links_of_gobuild_lead_to_our_pages_and_to_no_other_site() {
             "/example.org/m@v1.2.3/",
         ),
         ("/?m=example.org/m&other=x", "/example.org/m"),
+        (
+            "/?m=https://hc.example/example.org/m@v1.2.3/linux-arm64-go1.26.0",
+            "/example.org/m@v1.2.3/linux-arm64-go1.26.0/",
+        ),
         ("/m/example.org/m", "/example.org/m"),
         ("/example.org/m/", "/example.org/m"),
         (&format!("/b/{KEY}"), &format!("/{KEY}")),

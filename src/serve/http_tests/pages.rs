@@ -249,6 +249,23 @@ async fn the_form_resolves_starts_and_leads_to_the_page() {
             .header("location")
             .ends_with("linux-amd64-go1.26.8-stripped/")
     );
+    // A pasted page of a build says what the form still says as it was shown.
+    let pasted = "spec=https%3A%2F%2Fhc.example%2Fexample.org%2Fm%40v1.2.3%2Fcmd%2Ftool%2F\
+                  windows-amd64-go1.25.3-stripped%2F";
+    for (rest, wanted) in [
+        (
+            "&target=linux%2Famd64&go=",
+            "windows-amd64-go1.25.3-stripped/",
+        ),
+        (
+            "&target=darwin%2Farm64&go=1.26.8",
+            "darwin-arm64-go1.26.8-stripped/",
+        ),
+    ] {
+        let answer = site.post("/", &format!("{pasted}{rest}")).await;
+        let to = answer.header("location");
+        assert_eq!(to, format!("/example.org/m@v1.2.3/cmd/tool/{wanted}"));
+    }
 
     for (form, status, part) in [
         ("spec=%3Cscript%3E%1b", 400, "&#60;script&#62;"),
