@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What to do about a failure of ours: a visitor of a service cannot look, its operator can.
-pub(super) const IN_TRACE: &str = "try again; if it stays, whoever runs hotcell finds the cause in \
+pub(crate) const IN_TRACE: &str = "try again; if it stays, whoever runs hotcell finds the cause in \
                                    its trace, or with hotcell doctor";
 
 /// Turns trouble of the fetcher into a failure.

@@ -7,7 +7,7 @@ use hotcell_sandbox::{
     supervisor::DRIVER_GO,
     wire::{Ending, Job},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use super::{
     Failure, FailureClass, Phase, Progress, cell, ending, engine::Engine, supervise::SuperviseError,
@@ -39,7 +39,7 @@ impl Engine {
             ));
         }
         let making = self.making(&format!("sdk {go}"));
-        let _one_at_a_time = making.lock().await;
+        let _one_at_a_time = turn(&making, Phase::Sdk, progress).await;
         let lost = self.supervise().take_lost();
         self.sdks().retain(|_, h1| !lost.contains(h1));
         let known = self.sdks().get(&go).cloned();
@@ -144,7 +144,7 @@ impl Engine {
         progress: &mpsc::Sender<Progress>,
     ) -> Result<(), Failure> {
         let making = self.making(&format!("std {go} {target}"));
-        let _one_at_a_time = making.lock().await;
+        let _one_at_a_time = turn(&making, Phase::StandardLibrary, progress).await;
         if self
             .has(&format!("{go} {}/{}", target.goos(), target.goarch()))
             .await?
@@ -193,9 +193,40 @@ fn no_release(go: GoVersion, trouble: Trouble) -> Failure {
     ending::failure("no_such_go", FailureClass::CannotBuild, sentence, remedy)
 }
 
+/// Waits for its turn to make something. Whoever has to wait for another build that makes it is in
+/// that phase, too, for those who watch.
+async fn turn<'a>(
+    making: &'a Mutex<()>,
+    phase: Phase,
+    progress: &mpsc::Sender<Progress>,
+) -> MutexGuard<'a, ()> {
+    if let Ok(turn) = making.try_lock() {
+        return turn;
+    }
+    let _full = progress.try_send(Progress::Phase { phase });
+    making.lock().await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_build_that_waits_for_what_another_one_makes_says_so() {
+        let (to, mut from) = mpsc::channel(4);
+        let making = Mutex::new(());
+        let first = turn(&making, Phase::StandardLibrary, &to).await;
+        assert!(from.try_recv().is_err(), "it says what it does itself");
+        let second = turn(&making, Phase::StandardLibrary, &to);
+        let told = async {
+            let told = from.recv().await;
+            drop(first);
+            told
+        };
+        let (_second, told) = tokio::join!(second, told);
+        let phase = Phase::StandardLibrary;
+        assert!(matches!(told, Some(Progress::Phase { phase: told }) if told == phase));
+    }
 
     #[test]
     fn a_release_that_does_not_exist_is_told_to_people_without_this_program() {

@@ -208,7 +208,7 @@ async fn a_missing_folder_is_made_and_one_that_cannot_be_made_is_told_before_any
         .await
         .unwrap();
     assert_eq!(got.path, Some(request.bindir.join("tool")));
-    fs::write(user.0.path().join("file"), "").unwrap();
+    drop(fs::File::create(user.0.path().join("file")).unwrap());
     request.bindir = user.0.path().join("file/bin");
     let nothing: Arc<dyn Transport> = Arc::new(Table::default());
     let nothing = Http {

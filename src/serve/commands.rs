@@ -92,8 +92,8 @@ impl App {
         Box::pin(async move {
             let ours = |cause: &dyn std::fmt::Display| {
                 let sentence = format!("the list cannot be made: {cause}");
-                let remedy = "see the trace of hotcell";
-                ending::failure("internal", FailureClass::Internal, sentence, remedy)
+                let class = FailureClass::Internal;
+                ending::failure("internal", class, sentence, ending::IN_TRACE)
             };
             let _turn = running.acquire_owned().await.map_err(|e| ours(&e))?;
             let name = module.to_string();
