@@ -34,7 +34,7 @@ const BUILD_MAX: Duration = Duration::from_mins(5);
 fn state() -> &'static PathBuf {
     static STATE: OnceLock<PathBuf> = OnceLock::new();
     STATE.get_or_init(|| {
-        let place = Place::new(&service::warm("kept"), fake::shared());
+        let place = Place::new(&service::warm("kept"), fake::shared()).stocked();
         let mut service = place.serve(&[]);
         let url = format!("{}/api/v1/observations", service.url());
         for module in [MODULE, OTHER] {

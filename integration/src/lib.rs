@@ -27,6 +27,7 @@ mod ready;
 pub mod rewound;
 pub mod sdk;
 pub mod service;
+pub mod stock;
 pub mod tools;
 pub mod traced;
 pub mod verifying;

@@ -101,6 +101,13 @@ impl Place {
         self.run(args).wait()
     }
 
+    /// Builds a small program by command.
+    pub(crate) fn builds_hello(&self) {
+        let output = self.folder.join("hello");
+        let ended = self.build("ex.example/hello@v1.0.0", &output, &[]);
+        assert_eq!(ended.code, 0, "{}\n{}", ended.out(), ended.err());
+    }
+
     fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.folder.join(name).display().to_string();
         let mut all = vec![
@@ -236,7 +243,7 @@ impl Service {
         format!("{}{}", self.url(), record_path(module))
     }
 
-    /// Has a module built for the first time, which takes SDK and standard library with it.
+    /// Has a module built for the first time; SDK and standard library, too, where they are not.
     ///
     /// # Panics
     /// When there is no record afterwards; its trace is shown.
@@ -358,20 +365,12 @@ pub fn warm(name: &str) -> PathBuf {
     folder
 }
 
-/// A user's place on the shared fake proxy, warm after the first build of this run.
+/// A user's place on the shared fake proxy, warm after one build.
 pub fn user() -> &'static Place {
     static USER: OnceLock<Place> = OnceLock::new();
     USER.get_or_init(|| {
-        let place = Place::new(&warm("user"), fake::shared());
-        let output = place.folder.join("hello");
-        let ended = place.build("ex.example/hello@v1.0.0", &output, &[]);
-        assert_eq!(
-            ended.code,
-            0,
-            "a first build: {}\n{}",
-            ended.out(),
-            ended.err()
-        );
+        let place = Place::new(&warm("user"), fake::shared()).stocked_for_commands();
+        place.builds_hello();
         place
     })
 }
@@ -380,7 +379,8 @@ pub fn user() -> &'static Place {
 pub fn service() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
     SERVICE.get_or_init(|| {
-        let service = Place::new(&warm("service"), fake::shared()).serve(&[]);
+        let place = Place::new(&warm("service"), fake::shared()).stocked();
+        let service = place.serve(&[]);
         service.builds("ex.example/hello");
         service
     })

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use hotcell_integration::{
     browser::{Browser, other_origin},
-    host, http, paths, sdk,
+    fake, host, http, paths, sdk,
     service::{self, build_path},
 };
 
@@ -92,7 +92,7 @@ fn a_person_without_scripts_gets_to_the_result_and_its_binary() {
 #[test]
 fn a_page_that_is_watched_reaches_the_result_over_a_restart_of_the_service() {
     let folder = paths::scratch("browser-restart");
-    let place = service::Place::new(folder.path(), hotcell_integration::fake::shared());
+    let place = service::Place::new(folder.path(), fake::shared()).stocked();
     let mut service = place.serve(&[]);
     service.builds("ex.example/hello");
     let browser = Browser::start(folder.path());

@@ -177,7 +177,7 @@ impl Script<'_> {
 fn every_address_answers_as_the_scripts_of_the_contract_say() {
     let scratch = paths::scratch("contract");
     let proxy = Proxy::start(set::all()); // its faults are nobody else's
-    let place = Place::new(scratch.path(), &proxy);
+    let place = Place::new(scratch.path(), &proxy).stocked();
     let service = place.serve(&[]);
     let names = [
         ("go", sdk::GO.to_owned()),

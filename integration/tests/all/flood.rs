@@ -225,7 +225,7 @@ fn a_flood_slow_readers_and_a_full_disk_at_once_are_refused_with_a_reason_and_pa
     let data = folder.path().join("data");
     fs::create_dir(&data).expect("ours");
     let _mounted = Mounted::new(&data, "size=1500m");
-    let place = Place::new(folder.path(), &proxy);
+    let place = Place::new(folder.path(), &proxy).stocked();
     let mut service = place.serve(&["--trusted-proxy", "127.0.0.0/8", "--disk", "1"]);
     service.builds("ex.example/hello");
 

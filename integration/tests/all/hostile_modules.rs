@@ -4,10 +4,10 @@
 use std::{fs, time::Duration};
 
 use hotcell_integration::{
-    command::{Ended, Run},
+    command::Ended,
     fake::{Proxy, hostile, set},
     host, paths, sdk,
-    service::{self, Place},
+    service::Place,
 };
 
 /// Longest build of one of them; a busy machine takes its time to reach a small limit.
@@ -57,11 +57,7 @@ fn every_hostile_module_ends_typed_and_changes_no_bit_of_the_next_build() {
         .prefix("hostile")
         .tempdir_in(paths::cache())
         .expect("a folder can be made");
-    let cache = folder.path().join("cache/hotcell");
-    fs::create_dir_all(&cache).expect("our folder");
-    let warm = service::user().folder.join("cache/hotcell/store");
-    Run::new("cp").arg("-a").arg(warm).arg(&cache).succeed();
-    let place = Place::new(folder.path(), &proxy);
+    let place = Place::new(folder.path(), &proxy).stocked_for_commands();
     let small = folder.path().join("small.toml");
     fs::write(&small, small_policy()).expect("our folder");
     let (good, output) = (folder.path().join("good"), folder.path().join("binary"));

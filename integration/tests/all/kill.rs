@@ -66,7 +66,7 @@ pub(crate) fn leftovers(data: &Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn a_kill_during_a_build_leaves_no_process_no_mount_and_no_folder() {
     let folder = paths::scratch("kill");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let mut service = place.serve(&[]);
     let url = |service: &Service, module: &str| {
         format!("{}{}", service.url(), service::record_path(module))
@@ -158,7 +158,7 @@ fn ask_until_killed(
 #[test]
 fn a_kill_during_appends_loses_no_answered_record() {
     let folder = paths::scratch("kill");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let mut service = place.serve(&[]);
     service.builds("ex.example/hello");
     let mounts = host::mounts("");

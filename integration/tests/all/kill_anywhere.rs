@@ -162,7 +162,7 @@ fn a_kill_of_any_role_at_any_moment_leaves_nothing_and_loses_no_answer() {
     while left > 0 {
         let folder = paths::scratch("kill-anywhere");
         let data = folder.path().join("data");
-        let place = Place::new(folder.path(), fake::shared());
+        let place = Place::new(folder.path(), fake::shared()).stocked();
         let mut service = place.serve(&[]);
         service.builds("ex.example/hello");
         let mounts = host::mounts("");

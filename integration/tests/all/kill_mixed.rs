@@ -244,7 +244,7 @@ impl Load {
 fn a_kill_while_everything_is_used_loses_nothing_and_what_waited_goes_on() {
     let mut random = Random::seeded();
     let folder = paths::scratch("kill-mixed");
-    let mut load = Load::start(Place::new(folder.path(), proxy()));
+    let mut load = Load::start(Place::new(folder.path(), proxy()).stocked());
     let (mut resumed, mut broken) = (0, 0);
     for round in 0..kills() {
         let first = round * MODULES_EACH;

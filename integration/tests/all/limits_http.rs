@@ -60,7 +60,7 @@ fn a_visitor_behind_a_trusted_proxy_is_limited_alone_and_the_operator_is_not() {
 fn the_operators_rules_change_at_a_signal_and_a_refused_page_says_why() {
     let folder = paths::scratch("rules");
     let file = folder.path().join("hotcell.toml");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let write = |text: &str| fs::write(&file, text).expect("the folder takes files");
     write("bad-client = ['host:*.example']\ngo-min = 'go1.22.1'\ngo-max = 'go1.22.0'\n");
     let told = place.run(["testconfig", "hotcell.toml"]).expect(2).err();

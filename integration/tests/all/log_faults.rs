@@ -205,9 +205,9 @@ impl Drop for Mounted<'_> {
 #[test]
 fn the_same_build_asked_for_many_times_at_once_and_after_a_kill_is_one_record() {
     let folder = paths::scratch("duplicates");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let mut service = place.serve(&[]);
-    service.builds("ex.example/hello"); // SDK and standard library
+    service.builds("ex.example/hello");
     let ask = |service: &Service| {
         let url = service.record_url("ex.example/many20");
         let all: Vec<_> = (0..40)

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotcell_integration::{command::Run, fake, host, http, paths, service::Place};
+use hotcell_integration::{command::Run, fake, host, http, paths, service::Place, stock};
 
 /// First id of the roles (`ids.base`).
 const IDS_BASE: u32 = 1_900_000_000;
@@ -43,7 +43,8 @@ fn assert_confined(name: &str, status: &BTreeMap<String, String>, id: Option<u32
 #[test]
 fn every_role_has_given_up_its_powers_and_most_calls() {
     let folder = paths::scratch("roles");
-    let service = Place::new(folder.path(), fake::shared()).serve(&[]);
+    let place = Place::new(folder.path(), fake::shared()).stocked();
+    let service = place.serve(&[]);
     assert_confined("serve", &host::status(service.pid()), id(0));
     for (name, number) in [("fetch", 1), ("sign", 2)] {
         let pids = service.role(name);
@@ -177,6 +178,7 @@ fn activate_all(folder: &Path) -> (PathBuf, Vec<Child>) {
 fn roles_of_a_service_manager_serve_one_service_and_end_with_it() {
     let folder = paths::scratch("roles");
     let (sockets, mut children) = activate_all(folder.path());
+    stock::lay(&folder.path().join("supervise"));
     let place = Place::new(folder.path(), fake::shared());
     let option = sockets.to_str().expect("paths of tests are UTF-8");
     let file = folder.path().join("hotcell.toml");

@@ -76,7 +76,7 @@ fn clients_of_others_and_get_come_by_tls_and_a_renewal_cuts_nobody_off() {
     let modules = ["proof", "slow"].map(|name| hello(&format!("tls.example/{name}")));
     let proxy = Proxy::start(modules.into());
     proxy.fault("/tls.example/slow/@v/v1.0.0.zip", Fault::Stalled);
-    let mut place = Place::new(folder, &proxy);
+    let mut place = Place::new(folder, &proxy).stocked();
     let mut service = place.serve(&TLS);
     for (option, version) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
         let form = [

@@ -23,7 +23,13 @@ const RATIO_MAX: f64 = 3.0;
 /// A failure is repeated for 15 s before it is tried again.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// Instances with empty stores, and all others as verifiers of each when `verified`.
+/// Whether instances begin with empty stores, in long runs, so that what takes as long as all
+/// that a first build has to do is compared, too.
+fn is_cold() -> bool {
+    std::env::var_os("HOTCELL_TEST_LONG").is_some()
+}
+
+/// Instances, and all others as verifiers of each when `verified`.
 fn instances(count: usize, verified: bool) -> Vec<(TempDir, Service)> {
     let doors: Vec<_> = (0..count)
         .map(|_| Verifier::start(Manner::Honest))
@@ -40,7 +46,11 @@ fn instances(count: usize, verified: bool) -> Vec<(TempDir, Service)> {
             options.extend(["--verifier".to_owned(), option]);
         }
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let service = place(&folder).serve(&options);
+        let mut place = place(&folder);
+        if !is_cold() {
+            place = place.stocked();
+        }
+        let service = place.serve(&options);
         doors[own].set_behind(service.url());
         (folder, service)
     });
@@ -71,9 +81,9 @@ fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
 
-/// What verifiers said, as the provenance of the first build has it.
-fn seen(service: &Service) -> Vec<Value> {
-    let path = build_path("ex.example/hello");
+/// What verifiers said, as the provenance of this build has it.
+fn seen(service: &Service, module: &str) -> Vec<Value> {
+    let path = build_path(module);
     let proof = format!("{}/tlog/proof/by-key{path}", service.url());
     let proof = http::get(&proof).text();
     let extra = proof.lines().find_map(|line| line.strip_prefix("extra "));
@@ -89,18 +99,22 @@ fn seen(service: &Service) -> Vec<Value> {
 
 #[test]
 fn instances_that_verify_each_other_are_done_within_about_one_build() {
+    let (long, short) = match is_cold() {
+        true => ("ex.example/hello", "ex.example/many1"),
+        false => ("ex.example/big", "ex.example/many1"),
+    };
     for count in [2, 3] {
         let strangers = instances(count, false);
-        let cold = all_at_once(&strangers, "ex.example/hello");
-        let warm = all_at_once(&strangers, "ex.example/many1");
+        let alone = all_at_once(&strangers, long);
+        let short_alone = all_at_once(&strangers, short);
         drop(strangers);
         let peers = instances(count, true);
-        let cold_verified = all_at_once(&peers, "ex.example/hello");
-        let warm_verified = all_at_once(&peers, "ex.example/many1");
-        let ratios = (ratio(cold_verified, cold), ratio(warm_verified, warm));
+        let verified = all_at_once(&peers, long);
+        let short_verified = all_at_once(&peers, short);
+        let ratios = (ratio(verified, alone), ratio(short_verified, short_alone));
         let told = format!(
-            "{count} instances at once, cold: {cold:.1?} alone, {cold_verified:.1?} verified, \
-             ratio {:.2}; warm: {warm:.1?}, {warm_verified:.1?}, ratio {:.2}",
+            "{count} instances at once, {long}: {alone:.1?} alone, {verified:.1?} verified, \
+             ratio {:.2}; {short}: {short_alone:.1?}, {short_verified:.1?}, ratio {:.2}",
             ratios.0, ratios.1
         );
         #[expect(clippy::print_stderr, reason = "shown with --nocapture")]
@@ -108,7 +122,7 @@ fn instances_that_verify_each_other_are_done_within_about_one_build() {
             eprintln!("{told}");
         }
         for (_, service) in &peers {
-            let seen = seen(service);
+            let seen = seen(service, long);
             assert_eq!(seen.len(), count - 1, "{seen:?}");
             assert!(seen.iter().all(|one| one["annotations"]["agrees"] == true));
             let metrics = http::get(&format!("{}/healthz", service.url())).text();
@@ -134,12 +148,12 @@ fn verified_by(place: &Place, verifier: &Verifier, dead: bool, more: &[&str]) ->
 #[test]
 fn a_verifier_that_says_nothing_that_counts_holds_the_record_back() {
     let folder = paths::scratch("verified");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let verifier = Verifier::start(Manner::Agrees);
     let service = verified_by(&place, &verifier, false, &[]);
     verifier.set_behind(service.url());
     service.builds("ex.example/hello");
-    let agreed = seen(&service);
+    let agreed = seen(&service, "ex.example/hello");
     assert_eq!(agreed[0]["annotations"]["verifier"], "peer", "{agreed:?}");
     let size = || {
         let checkpoint = http::get(&format!("{}/tlog/checkpoint", service.url())).text();
@@ -211,12 +225,12 @@ fn a_verifier_that_says_nothing_that_counts_holds_the_record_back() {
 #[test]
 fn verifiers_that_are_not_needed_may_be_down_or_slow() {
     let folder = paths::scratch("quorum");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     let verifier = Verifier::start(Manner::Agrees);
     let mut service = verified_by(&place, &verifier, true, &["--verifiers-quorum", "1"]);
     verifier.set_behind(service.url());
     service.builds("ex.example/hello");
-    assert_eq!(seen(&service).len(), 1);
+    assert_eq!(seen(&service, "ex.example/hello").len(), 1);
     assert_eq!(service.stop(), 0);
     // All are needed when nothing else is said.
     let verifier = Verifier::start(Manner::Agrees);
@@ -239,7 +253,9 @@ fn verifiers_that_are_not_needed_may_be_down_or_slow() {
         Verifier::start(Manner::Honest),
     );
     let other = paths::scratch("other");
-    let peer = Place::new(other.path(), fake::shared()).serve(&[]);
+    let peer = Place::new(other.path(), fake::shared())
+        .stocked()
+        .serve(&[]);
     quick.set_behind(peer.url());
     let quick = format!("quick {} {}", peer.statement_key(), quick.url());
     // A log of gobuild's form is another kind of verifier.

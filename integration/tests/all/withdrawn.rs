@@ -27,7 +27,7 @@ fn a_withdrawn_build_is_refused_with_its_reason_until_that_is_undone() {
     let folder = paths::scratch("withdrawn");
     let file = folder.path().join("hotcell.toml");
     let write = |text: &str| fs::write(&file, text).expect("the folder takes files");
-    let place = Place::new(folder.path(), fake::shared());
+    let place = Place::new(folder.path(), fake::shared()).stocked();
     write("withdrawn = ['ex.example/hello the version is missing']\n");
     let told = place.run(["testconfig", "hotcell.toml"]).expect(2).err();
     let wanted = "hotcell.toml:1: withdrawn: write KEY REASON";

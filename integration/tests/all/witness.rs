@@ -138,9 +138,9 @@ fn a_witness_by_others_cosigns_each_head_and_a_fork_is_refused_and_fenced() {
         paths::scratch("fork"),
         paths::scratch("litewitness"),
     );
-    let place = Place::new(first.path(), fake::shared());
+    let place = Place::new(first.path(), fake::shared()).stocked();
     let mut service = place.serve(&[]);
-    service.builds("ex.example/hello"); // before the copy, so that both are warm
+    service.builds("ex.example/hello");
     let health = http::get(&format!("{}/healthz", service.url())).text();
     assert!(
         health.contains("rollback protection: this disk only"),
@@ -200,7 +200,7 @@ struct Instance {
 impl Instance {
     fn new(folder: &Path, name: &'static str) -> Self {
         Self {
-            place: Place::new(folder, fake::shared()),
+            place: Place::new(folder, fake::shared()).stocked(),
             address: host::free_address().to_string(),
             name,
         }

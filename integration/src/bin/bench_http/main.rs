@@ -68,6 +68,7 @@ fn main() -> Result<(), Anything> {
     if part.as_deref() == Some("streams") {
         return streams::wait(&place);
     }
+    let place = place.stocked();
     drop(built(&place));
     let sum = add_ten(&place)?;
     add_results(&place, 0..FEW)?;
@@ -93,7 +94,7 @@ fn main() -> Result<(), Anything> {
 fn few_and_many(few: &Place, folder: &Path, results: u64) -> Result<(), Anything> {
     let home = folder.join("many");
     fs::create_dir_all(&home)?;
-    let many = Place::new(&home, fake::shared());
+    let many = Place::new(&home, fake::shared()).stocked();
     drop(built(&many));
     add_results(&many, 0..results)?;
     let (few, many) = (few.serve(&[]), many.serve(&[]));
