@@ -1,11 +1,12 @@
 //! The fakes are right: the real Go command takes them for a proxy and a checksum database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hotcell_integration::{
     command::{Ended, Run},
     fake::{self, Module, Proxy, set, sumdb, zip},
-    paths, sdk,
+    host, paths, sdk,
+    service::Place,
 };
 
 /// The Go command of this machine, unprotected, against a proxy.
@@ -136,4 +137,22 @@ fn the_sdk_of_the_fake_proxy_is_the_real_one() {
     );
     let own = Module::new("x.example/m", "v1.0.0", &[("go.mod", sdk::GO_MOD)]);
     assert_eq!(own.go_mod_h1(), sdk.go_mod_h1, "one way of hashing");
+}
+
+#[test]
+fn a_place_with_a_stock_fetches_no_sdk_and_compiles_no_standard_library() {
+    let folder = paths::scratch("stocked");
+    let proxy = Proxy::start(vec![set::hello("stocked.example/hello")]);
+    let place = Place::new(folder.path(), &proxy).stocked();
+    let entries = |kind: &str| {
+        let trees = host::tree(&folder.path().join("data/store").join(kind));
+        let whole = |path: &&PathBuf| path.components().count() == 1;
+        trees.keys().filter(whole).cloned().collect::<Vec<_>>()
+    };
+    let before = ["sdk", "std"].map(entries);
+    assert!(before.iter().all(|trees| !trees.is_empty()), "{before:?}");
+    place.serve(&[]).builds("stocked.example/hello");
+    assert_eq!(["sdk", "std"].map(entries), before);
+    let asked = proxy.asked_for("golang.org/toolchain");
+    assert!(!asked.iter().any(|url| url.ends_with(".zip")), "{asked:?}");
 }
