@@ -241,8 +241,8 @@ fn an_authority_that_is_gone_or_refuses_is_told_by_health_and_pages_are_served()
     assert!(trace.contains("Failed to connect"), "{trace}");
     assert_eq!(service.stop(), 0);
 
-    // After more failures the next try is hours away; whoever asks for one waits for a minute, which
-    // is over.
+    // After more failures the next try is hours away; whoever asks for one waits for a minute, and
+    // that is over.
     age_attempts(fresh.path());
     pebble.resolve_to("127.0.0.1");
     let mut service = serve(&place, address, &pebble.directory(), &[]);

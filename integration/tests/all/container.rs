@@ -198,7 +198,7 @@ fn a_container_builds_and_a_newer_one_goes_on_with_its_log() {
     let place = Place {
         program: engine.program(),
         variables: engine.variables(),
-        ..Place::new(folder.path(), fake::shared()).stocked()
+        ..Place::new(folder.path(), fake::shared())
     };
     let doctor = place.run(["doctor", "--json"]).succeed();
     let told = doctor.json();
