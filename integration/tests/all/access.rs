@@ -109,7 +109,7 @@ fn every_page_can_be_used_by_everybody() {
     assert_eq!(record(&licensed).status, 200);
     assert_eq!(record(&failed).status, 404);
     let own = [("sec-fetch-site", "same-origin")];
-    let listed = http::post_with(&format!("{url}/ex.example/commands@v1.0.0"), "", &own);
+    let listed = http::post_with(&format!("{url}/ex.example/various@v1.0.0"), "", &own);
     assert_eq!(listed.status, 303);
     let compare = format!(
         "/-/compare?a={}&b={}",
@@ -122,7 +122,7 @@ fn every_page_can_be_used_by_everybody() {
     let axe = axe.as_deref();
     for (name, path) in [
         ("home", "/"),
-        ("module", "/ex.example/commands"),
+        ("module", "/ex.example/various"),
         ("result", &hello),
         ("failure", &failed),
         ("search", "/-/search?q=hello"),
