@@ -120,6 +120,7 @@ struct Beside {
 /// What a page of a result depends on as of now, and the compressed binary.
 fn version(
     app: &App,
+    headers: &HeaderMap,
     key: &BuildKey,
     sha256: &[u8; 32],
 ) -> Result<(Version, Option<Opened>), Refusal> {
@@ -127,6 +128,7 @@ fn version(
     let gzip = app.artifacts.compressed(sha256);
     let gzip = gzip.map_err(|cause| Refusal::internal(&cause))?;
     let version = Version {
+        origin: origin(app, headers),
         sha256: *sha256,
         database: database.map_err(|cause| Refusal::internal(&cause))?,
         licences: app.catalogue.licences.learned(),
@@ -154,23 +156,20 @@ pub(super) fn again(
     key: &BuildKey,
     sum: Sum,
 ) -> Result<Option<Response>, Refusal> {
-    let name = format!("{} {key}", origin(app, headers));
-    let Some((made, page)) = app.shown.get(&name) else {
+    let Some((made, page)) = app.shown.get(&key.to_string()) else {
         return Ok(None);
     };
     if Sum::of(&made.sha256) != sum || app.queue.is_underway(key) {
         return Ok(None);
     }
-    let (now, _) = version(app, key, &made.sha256)?;
+    let (now, _) = version(app, headers, key, &made.sha256)?;
     Ok((now == made).then(|| html(page)))
 }
 
 /// Makes the page of a result, for whoever else wants it, too. A row never changes; all else is
 /// read after the version, so that what changes meanwhile makes the page old.
 pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Response, Refusal> {
-    let (version, gzip) = version(app, &row.key, &row.sha256)?;
-    let origin = origin(app, headers);
-    let name = format!("{origin} {}", row.key);
+    let (version, gzip) = version(app, headers, &row.key, &row.sha256)?;
     let recent = app.catalogue.recent(Some(&row.key.module.path), OTHERS);
     let code = app.catalogue.code(&row.key);
     let linked = row
@@ -189,12 +188,12 @@ pub(super) fn show(app: &App, headers: &HeaderMap, row: &ResultRow) -> Result<Re
         built_for: built_for.map_err(|cause| Refusal::internal(&cause))?,
         agreed: agreed.map_err(|cause| Refusal::internal(&cause))?,
         verifier_key: app.ledger.verifier_key(),
-        origin,
+        origin: version.origin.clone(),
         withdrawn: version.withdrawn.clone(),
     };
     let page = ResultPage::new(row, beside).render();
     let page = Bytes::from(page.map_err(|cause| Refusal::internal(&cause))?);
-    app.shown.keep(name, version, page.clone());
+    app.shown.keep(row.key.to_string(), version, page.clone());
     Ok(html(page))
 }
 

@@ -24,6 +24,9 @@ const BYTES_MAX: usize = 16 << 20;
 /// What a page depends on beside its own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
+    /// Where its visitor saw us. One page of a build is kept, for the last such place: whoever
+    /// makes up ports pushes that page out and no other.
+    pub(super) origin: String,
     /// Of the binary.
     pub(super) sha256: [u8; 32],
     /// Changes with each transaction in the database.
@@ -35,7 +38,7 @@ pub(super) struct Version {
     pub(super) withdrawn: Option<Withdrawn>,
 }
 
-/// Pages that were made, by build key and the address under which the visitor sees us.
+/// Pages that were made, by build key.
 #[derive(Debug, Default)]
 pub(super) struct Shown(Mutex<Pages>);
 
@@ -88,6 +91,7 @@ mod tests {
 
     fn version(database: i64) -> Version {
         Version {
+            origin: String::new(),
             sha256: [0; 32],
             database,
             licences: 0,

@@ -5,10 +5,9 @@ use crate::serve::limits::rules::Rules;
 
 /// Puts other text in the place of each page that was made.
 fn mark(site: &Site) {
-    let name = format!("http://127.0.0.1:8000 {KEY}");
-    let (made, _) = site.app.shown.get(&name).expect("it was made");
+    let (made, _) = site.app.shown.get(KEY).expect("it was made");
     let marked = axum::body::Bytes::from_static(b"<p>made before</p>");
-    site.app.shown.keep(name, made, marked);
+    site.app.shown.keep(KEY.to_owned(), made, marked);
 }
 
 async fn is_new(site: &Site, result: &str) -> bool {
@@ -73,6 +72,8 @@ async fn a_page_of_a_result_is_made_anew_when_something_has_changed_and_only_the
     let named = [("host", "build.example.org"), ("accept", "text/html")];
     let page = site.ask("GET", &result, &named).await;
     assert!(page.text().contains("http://build.example.org/tlog"));
+    let page = site.browse(&result).await;
+    assert!(page.text().contains("http://127.0.0.1:8000/tlog"));
     // Under another sum there is no page, whatever was made.
     let wrong = result.replace(
         result.trim_end_matches('/').rsplit('/').next().unwrap(),
