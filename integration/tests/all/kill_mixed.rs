@@ -30,6 +30,8 @@ const GONE_MAX: Duration = Duration::from_secs(10);
 const RESUME_MAX: Duration = Duration::from_mins(3);
 /// Kills are spread over so many milliseconds of load.
 const SPREAD_MS: u64 = 2_500;
+/// The first one comes when something was answered, on a slow machine after this time at most.
+const ANSWER_MAX: Duration = Duration::from_mins(2);
 /// After so many kills in a row all that waited must be built; until then it may wait on.
 const DRAIN_EACH: u64 = 3;
 /// Lanes that ask for records.
@@ -135,7 +137,7 @@ impl Load {
     }
 
     /// Everything at once until it is killed, `pause` after the beginning; the stream.
-    fn until_killed(&mut self, modules: &[String], pause: Duration) -> Reader {
+    fn until_killed(&mut self, round: u64, modules: &[String], pause: Duration) -> Reader {
         let pid = self.service.pid();
         let process = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid is positive"));
         let (streamed, rest) = modules.split_first().expect("some modules");
@@ -155,6 +157,10 @@ impl Load {
                 load.read_on(&[&specs, "/api/v1/results", "/api/v1/records", "/healthz"]);
             });
             thread::sleep(pause);
+            if round == 0 {
+                let is_answered = || !load.answered.lock().expect("nobody panics").is_empty();
+                host::wait_for(ANSWER_MAX, || is_answered().then_some(()));
+            }
             let below = host::descendants(pid);
             nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).expect("ours");
             below
@@ -250,7 +256,7 @@ fn a_kill_while_everything_is_used_loses_nothing_and_what_waited_goes_on() {
         let first = round * MODULES_EACH;
         let modules: Vec<_> = (first..first + MODULES_EACH).map(module).collect();
         let pause = Duration::from_millis(random.below(SPREAD_MS));
-        let mut reader = load.until_killed(&modules, pause);
+        let mut reader = load.until_killed(round, &modules, pause);
         let waiting = load.keys("job");
         resumed += waiting.len();
         broken += usize::from(reader.last.is_some() && reader.end().is_none());
