@@ -44,9 +44,11 @@ const STREAMS_MAX: u32 = 6_144;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Names that are resolved at the same time; each is a request to the module proxy.
 const RESOLVERS_MAX: u32 = 32;
-/// Downloads at the same time; each costs a descriptor and some 300 KiB when its reader is slow and
-/// the file is not in memory.
-const DOWNLOADS_MAX: u32 = 1_024;
+/// Downloads at the same time; those who read the same file share a copy and cost little.
+const DOWNLOADS_MAX: u32 = 6_144;
+/// Downloads of large files and of parts among them: each has a descriptor, and some 300 KiB when
+/// its reader is slow.
+const PIECED_MAX: u32 = 1_024;
 /// Requests that wait for a file to be compressed.
 const COMPRESSIONS_MAX: u32 = 16;
 
@@ -125,6 +127,7 @@ pub(super) struct Limits {
     observers: Arc<Shares>,
     resolvers: Arc<Shares>,
     downloads: Arc<Shares>,
+    pieced: Arc<Shares>,
     compressions: Arc<Shares>,
     /// One file is compressed at a time.
     pub(super) compressing: Arc<Semaphore>,
@@ -138,6 +141,7 @@ impl Default for Limits {
             observers: Shares::new(OBSERVERS_MAX),
             resolvers: Shares::new(RESOLVERS_MAX),
             downloads: Shares::new(DOWNLOADS_MAX),
+            pieced: Shares::new(PIECED_MAX),
             compressions: Shares::new(COMPRESSIONS_MAX),
             compressing: Arc::new(Semaphore::new(1)),
         }
@@ -186,6 +190,12 @@ impl App {
     pub(super) fn download(&self, visitor: Visitor) -> Result<Share, Refusal> {
         let why = "too many downloads are under way";
         self.place(&self.limits.downloads, visitor, why)
+    }
+
+    /// A place among the downloads of large files and of parts.
+    pub(super) fn pieced(&self, visitor: Visitor) -> Result<Share, Refusal> {
+        let why = "too many downloads of large files are under way";
+        self.place(&self.limits.pieced, visitor, why)
     }
 
     /// A place among those for whom a file is compressed.

@@ -22,6 +22,7 @@ use super::{
     app::App,
     artifacts::{ArtifactError, Artifacts, Opened},
     catalogue::ResultRow,
+    hot::WHOLE_MAX,
     limits::blocks::Visitor,
     ranges::Asked,
 };
@@ -61,15 +62,20 @@ pub(super) async fn show(
     }
     let bytes = opened.bytes;
     let file = (sha256, page == Page::DownloadGz);
-    let content = |part| app.hot.body(file, opened, part, Some(share));
+    let is_large = bytes > WHOLE_MAX;
+    let content = |part: Option<Range<u64>>| {
+        let pieced = (is_large || part.is_some()).then(|| app.pieced(visitor));
+        let shares = [share].into_iter().chain(pieced.transpose()?).collect();
+        Ok::<_, Refusal>(app.hot.body(file, opened, part, shares))
+    };
     // What is compressed again after it was removed may have other bytes: it has no parts.
     if page == Page::DownloadGz {
-        return Ok(whole(content(None), bytes, &name, etag));
+        return Ok(whole(content(None)?, bytes, &name, etag));
     }
     let mut response = match Asked::of(headers, &etag, bytes) {
-        Asked::Whole => whole(content(None), bytes, &name, etag),
+        Asked::Whole => whole(content(None)?, bytes, &name, etag),
         Asked::Part(asked) => {
-            let body = content(Some(asked.clone()));
+            let body = content(Some(asked.clone()))?;
             part(whole(body, bytes, &name, etag), &asked, bytes)
         }
         Asked::Beyond => return Ok(beyond(bytes)),

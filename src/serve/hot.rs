@@ -32,7 +32,7 @@ use crate::build::BoxFuture;
 /// Bytes of all copies together.
 const BYTES_MAX: u64 = 128 << 20;
 /// Longest file that is copied whole; most commands are shorter.
-const WHOLE_MAX: u64 = 32 << 20;
+pub(super) const WHOLE_MAX: u64 = 32 << 20;
 /// Bytes that are read at a time of what is not copied whole, and held for a slow reader.
 const PIECE: usize = 64 * 1024;
 
@@ -76,14 +76,14 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Hot {
-    /// The content of a file as the body of an answer, or these bytes of it. `share` is held until
-    /// the body is over.
+    /// The content of a file as the body of an answer, or these bytes of it. `shares` are held
+    /// until the body is over.
     pub(super) fn body(
         self: &Arc<Self>,
         name: Name,
         opened: Opened,
         part: Option<Range<u64>>,
-        share: Option<Share>,
+        shares: Vec<Share>,
     ) -> Body {
         let hot = Arc::clone(self);
         let source = Box::pin(async move {
@@ -94,7 +94,7 @@ impl Hot {
         });
         Body::from_stream(Sending {
             rest: Rest::Asked(source),
-            _share: share,
+            _shares: shares,
         })
     }
 
@@ -184,7 +184,7 @@ enum Source {
 /// A body on its way.
 struct Sending {
     rest: Rest,
-    _share: Option<Share>,
+    _shares: Vec<Share>,
 }
 
 /// What is still to come of it.
@@ -249,17 +249,20 @@ mod tests {
         for _ in 0..20 {
             // An empty file: what is read is the copy.
             let nothing = opened(&folder, 0);
-            assert_eq!(length(hot.body(NAME, nothing, None, None)).await, size);
+            assert_eq!(
+                length(hot.body(NAME, nothing, None, Vec::new())).await,
+                size
+            );
         }
         assert_eq!(hot.bytes.load(Relaxed), size);
         drop(one);
         assert_eq!(hot.bytes.load(Relaxed), 0);
         assert_eq!(
-            length(hot.body(NAME, opened(&folder, 3), None, None)).await,
+            length(hot.body(NAME, opened(&folder, 3), None, Vec::new())).await,
             3
         );
         // Nothing is read for an answer whose body nobody wants.
-        drop(hot.body(NAME, opened(&folder, size), None, None));
+        drop(hot.body(NAME, opened(&folder, size), None, Vec::new()));
         assert_eq!(hot.bytes.load(Relaxed), 0);
     }
 
@@ -281,7 +284,7 @@ mod tests {
                 None => None,
             };
             for part in [0..1, 5..100_000, 65_530..65_540, 199_999..200_000] {
-                let body = hot.body(NAME, opened(), Some(part.clone()), None);
+                let body = hot.body(NAME, opened(), Some(part.clone()), Vec::new());
                 let found = to_bytes(body, usize::MAX).await.unwrap();
                 let range =
                     usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap();
@@ -303,7 +306,7 @@ mod tests {
         }
         let pieces = held.iter().filter(|one| matches!(one, Source::Pieces(_)));
         assert_eq!((pieces.count(), hot.bytes.load(Relaxed)), (14, 120 << 20));
-        let body = hot.body(NAME, opened(&folder, 9 << 20), None, None);
+        let body = hot.body(NAME, opened(&folder, 9 << 20), None, Vec::new());
         assert_eq!(length(body).await, 9 << 20);
         drop(held);
         let large = hot.source(NAME, opened(&folder, WHOLE_MAX + 1)).await;

@@ -43,7 +43,7 @@ async fn one_client_cannot_have_all_downloads() {
     let site = Site::new().await;
     let path = format!("{}{NAME}", site.built().await);
     let ask = async |last| site.read([198, 51, 100, last], &path, &[]).await;
-    let held: Vec<_> = (0..128)
+    let held: Vec<_> = (0..768)
         .map(|_| site.app.download(visitor(1)).unwrap())
         .collect();
     let refused = ask(1).await;
@@ -51,6 +51,19 @@ async fn one_client_cannot_have_all_downloads() {
     assert!(refused.text().contains("too many downloads"));
     assert_eq!(ask(2).await.status, StatusCode::OK);
     drop(held);
+    // Parts and large files cost more, and have fewer places.
+    let first = [("range", "bytes=0-1")];
+    let held: Vec<_> = (0..128)
+        .map(|_| site.app.pieced(visitor(1)).unwrap())
+        .collect();
+    let refused = site.read([198, 51, 100, 1], &path, &first).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(1).await.status, StatusCode::OK);
+    drop(held);
+    for _ in 0..200 {
+        let part = site.read([198, 51, 100, 1], &path, &first).await;
+        assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
+    }
     // A place is free again when the body was read.
     for _ in 0..200 {
         assert_eq!(ask(1).await.status, StatusCode::OK);
