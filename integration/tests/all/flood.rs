@@ -64,12 +64,19 @@ pub(crate) fn raise_files(wanted: u64) {
     assert!(hard >= wanted, "this test needs {wanted} open files");
 }
 
+/// The address of one of the visitors, each in a network of its own.
+fn visitor(number: usize) -> String {
+    let visitor = number % VISITORS;
+    format!("10.{}.{}.9", visitor / 250, visitor % 250)
+}
+
 /// A request that is sent and hardly read; open until dropped.
-fn slow_reader(address: SocketAddr, path: &str) -> Option<TcpStream> {
+fn slow_reader(address: SocketAddr, path: &str, visitor: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
     setsockopt(&stream, RcvBuf, &2_048).ok()?;
     stream.set_read_timeout(Some(ANSWER_MAX)).ok()?;
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nX-Forwarded-For: {visitor}\r\n\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     let mut few = [0; 12];
     stream.read_exact(&mut few).ok()?;
@@ -88,8 +95,7 @@ impl Found {
     /// One request for something new, of one of the visitors.
     async fn ask(&self, client: &reqwest::Client, base: &str, number: usize) {
         let module = module(number);
-        let visitor = number % VISITORS;
-        let visitor = format!("10.{}.{}.9", visitor / 250, visitor % 250);
+        let visitor = visitor(number);
         let waits = number.is_multiple_of(WAITING_EACH);
         let request = if waits {
             client.get(format!("{base}{}", record_path(&module)))
@@ -248,7 +254,8 @@ fn a_flood_slow_readers_and_a_full_disk_at_once_are_refused_with_a_reason_and_pa
         let reading = scope.spawn(|| read_on(&service, &known, &over));
         let until = Until(&over);
         let address = service.address();
-        let slow = (0..readers).filter_map(|_| slow_reader(address, &binary));
+        let slow =
+            (0..readers).filter_map(|number| slow_reader(address, &binary, &visitor(number)));
         let slow: Vec<_> = slow.collect();
         assert!(slow.len() * 10 >= readers * 9, "{} are served", slow.len());
         let flooding = scope.spawn(|| found.flood(&service.url(), requests));
