@@ -7,6 +7,12 @@ use crate::{command::Run, paths};
 /// Release of gobuild whose client is run.
 const GOBUILD: &str = "v0.0.48";
 
+/// Whether this is a run of `integration/run --long`: more rounds, from empty stores.
+#[must_use]
+pub fn is_long() -> bool {
+    env::var_os("HOTCELL_TEST_LONG").is_some()
+}
+
 /// Runs the steps that fetch a tool. False when one fails: then the test that wants the tool cannot
 /// judge, and that is said where nobody hides it; with `HOTCELL_TEST_LONG` it is a failure.
 ///
@@ -19,10 +25,7 @@ pub fn fetched(tool: &str, steps: &[Run]) -> bool {
         (ended.code != 0).then(|| ended.err())
     });
     let Some(why) = failed else { return true };
-    assert!(
-        env::var_os("HOTCELL_TEST_LONG").is_none(),
-        "{tool} cannot be fetched: {why}"
-    );
+    assert!(!is_long(), "{tool} cannot be fetched: {why}");
     not_judged(tool, &why);
     false
 }

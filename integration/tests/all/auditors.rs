@@ -15,6 +15,7 @@ use hotcell_integration::{
     grown::{self, data},
     hostile, http, paths, sdk,
     service::{self, Place, Service},
+    tools,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -154,7 +155,7 @@ fn is_accepted(size: u64) {
 #[test]
 fn readers_of_others_accept_our_log_at_every_size_where_something_changes() {
     SIZES.into_iter().for_each(is_accepted);
-    if std::env::var_os("HOTCELL_TEST_LONG").is_some() {
+    if tools::is_long() {
         is_accepted(LONG);
     }
 }

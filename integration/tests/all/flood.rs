@@ -18,6 +18,7 @@ use hotcell_integration::{
     fake::{Proxy, set},
     host, http, paths, sdk,
     service::{Place, Service, build_path, record_path},
+    tools,
 };
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
@@ -46,7 +47,7 @@ const ALLOWED: [u16; 7] = [200, 303, 307, 404, 429, 503, 507];
 
 /// Requests and slow readers.
 fn sizes() -> (usize, usize) {
-    if std::env::var_os("HOTCELL_TEST_LONG").is_some() {
+    if tools::is_long() {
         (50_000, 5_000)
     } else {
         (2_000, 300)

@@ -8,6 +8,7 @@ use hotcell_integration::{
     fake::{Proxy, hostile, set},
     host, paths, sdk,
     service::Place,
+    tools,
 };
 
 /// Longest build of one of them; a busy machine takes its time to reach a small limit.
@@ -49,7 +50,7 @@ fn code(ended: &Ended) -> String {
 
 #[test]
 fn every_hostile_module_ends_typed_and_changes_no_bit_of_the_next_build() {
-    let long = std::env::var_os("HOTCELL_TEST_LONG").is_some();
+    let long = tools::is_long();
     let cases = hostile::cases(long);
     let modules = cases.iter().map(|case| case.module.clone());
     let proxy = Proxy::start(modules.chain([set::hello(GOOD)]).collect());

@@ -6,6 +6,7 @@ use hotcell_integration::{
     command::Run,
     fake, host, hostile, http, paths,
     service::{self, Place, Service},
+    tools,
 };
 
 /// Longest time until every process of a killed service is gone.
@@ -13,11 +14,7 @@ const GONE_MAX: Duration = Duration::from_secs(10);
 
 /// Rounds of one test; each is a restart and a few builds.
 fn rounds() -> u64 {
-    if std::env::var_os("HOTCELL_TEST_LONG").is_some() {
-        40
-    } else {
-        6
-    }
+    if tools::is_long() { 40 } else { 6 }
 }
 
 /// Kills it and asserts that nothing which it had started outlives it.

@@ -13,6 +13,7 @@ use std::{
 use hotcell_integration::{
     fake, host, http, paths,
     service::{self, Place, Service},
+    tools,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -33,11 +34,7 @@ const ROUNDS_EACH: u64 = 40;
 const VICTIMS: [&str; 5] = ["supervise", "serve", "supervise", "serve", "fetch"];
 
 fn rounds() -> u64 {
-    if std::env::var_os("HOTCELL_TEST_LONG").is_some() {
-        200
-    } else {
-        10
-    }
+    if tools::is_long() { 200 } else { 10 }
 }
 
 /// Numbers that differ from run to run; the seed is told when a round fails.

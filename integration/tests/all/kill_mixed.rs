@@ -16,6 +16,7 @@ use hotcell_integration::{
     progress::Reader,
     sdk,
     service::{Place, Service, build_path, record_path},
+    tools,
 };
 use rusqlite::{Connection, OpenFlags};
 
@@ -40,11 +41,7 @@ const ASKERS: usize = 3;
 const MODULES_EACH: u64 = 6;
 
 fn kills() -> u64 {
-    if std::env::var_os("HOTCELL_TEST_LONG").is_some() {
-        100
-    } else {
-        6
-    }
+    if tools::is_long() { 100 } else { 6 }
 }
 
 fn module(number: u64) -> String {

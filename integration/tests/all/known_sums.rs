@@ -5,6 +5,7 @@ use hotcell_integration::{
     known::{self, Known},
     paths,
     service::{Place, warm},
+    tools,
 };
 
 /// Builds one row and compares all that is known of it.
@@ -56,7 +57,7 @@ fn every_known_row_has_the_sum_that_everybody_else_gets() {
 fn every_known_row_has_the_same_sum_from_empty_caches() {
     let place = Place::real(&warm("cold"));
     let mut rows = known::rows();
-    if std::env::var_os("HOTCELL_TEST_LONG").is_none() {
+    if !tools::is_long() {
         // One row for each SDK and for the stripped variant; all of them with `--long`.
         let mut seen = std::collections::BTreeSet::new();
         rows.retain(|row| seen.insert((row.goversion.clone(), row.variant.clone())));

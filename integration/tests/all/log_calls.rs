@@ -14,6 +14,7 @@ use hotcell_integration::{
     kept::{Kept, MODULE, OTHER},
     promised::Promised,
     service::Service,
+    tools,
     traced::{Call, Threads, Traced, threads},
 };
 
@@ -263,9 +264,9 @@ fn faults(calls: &[Call]) -> Vec<String> {
 #[test]
 fn an_error_at_any_call_of_an_append_is_no_answer_or_a_durable_one() {
     let kept = Kept::new();
-    let every = match std::env::var_os("HOTCELL_TEST_LONG") {
-        Some(_) => 1,
-        None => EVERY,
+    let every = match tools::is_long() {
+        true => 1,
+        false => EVERY,
     };
     let mut all = Vec::new();
     for victim in [Victim::Appender, Victim::Sign] {

@@ -11,7 +11,7 @@ use std::{
 
 use hotcell::tlog::Tree;
 use hotcell_integration::{
-    kept::Kept, promised::Promised, sdk, service::Service, verifying::Reader,
+    kept::Kept, promised::Promised, sdk, service::Service, tools, verifying::Reader,
 };
 
 /// Builds that are logged meanwhile, of two records each; with `--long` ten times as many.
@@ -105,7 +105,7 @@ fn read(service: &Service, number: u64, known: &Known) -> u64 {
 
 #[test]
 fn readers_verify_every_answer_while_the_log_grows() {
-    let long = std::env::var_os("HOTCELL_TEST_LONG").is_some();
+    let long = tools::is_long();
     let builds = if long { 10 * BUILDS } else { BUILDS };
     let kept = Kept::new();
     kept.multiply((0..builds).map(module));

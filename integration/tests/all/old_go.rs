@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use hotcell_integration::{
     hostile, known, paths,
     service::{Place, warm},
+    tools,
 };
 
 use serde_json::Value;
@@ -14,17 +15,13 @@ use crate::{known_sums::check, support::printed};
 /// What is made once for a release is made by one test at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn long() -> bool {
-    std::env::var_os("HOTCELL_TEST_LONG").is_some()
-}
-
 #[test]
 fn old_releases_make_the_bits_that_everybody_else_gets() {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::real(&warm("real"));
     let mut rows = known::old_rows();
     // One that uses `go install` and one that uses `go get`; all lines with `--long`.
-    let bare = if long() { usize::MAX } else { 1 };
+    let bare = if tools::is_long() { usize::MAX } else { 1 };
     rows.extend(known::bare_rows().into_iter().take(bare));
     assert!(rows.len() >= 2, "two releases are known");
     for row in rows {

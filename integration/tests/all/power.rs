@@ -1,6 +1,6 @@
 //! Power cuts: the file system of log and signer is shut down in the middle of appends.
 
-use hotcell_integration::{command::Run, hostile, paths};
+use hotcell_integration::{command::Run, hostile, paths, tools};
 
 /// Cuts by default, and with `--long`.
 const CUTS: (u32, u32) = (15, 300);
@@ -10,7 +10,7 @@ const LONGEST: std::time::Duration = std::time::Duration::from_mins(15);
 
 #[test]
 fn no_power_cut_forks_the_log_or_loses_an_answer() {
-    let long = std::env::var_os("HOTCELL_TEST_LONG").is_some();
+    let long = tools::is_long();
     let cuts = if long { CUTS.1 } else { CUTS.0 };
     let seed = std::env::var("HOTCELL_TEST_SEED").unwrap_or_else(|_| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -13,6 +13,7 @@ use hotcell_integration::{
     },
     host, http, paths, sdk,
     service::{self, Place, Service, build_path, record_path},
+    tools,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,13 +24,8 @@ const RATIO_MAX: f64 = 3.0;
 /// A failure is repeated for 15 s before it is tried again.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// Whether instances begin with empty stores, in long runs, so that what takes as long as all
-/// that a first build has to do is compared, too.
-fn is_cold() -> bool {
-    std::env::var_os("HOTCELL_TEST_LONG").is_some()
-}
-
-/// Instances, and all others as verifiers of each when `verified`.
+/// Instances, and all others as verifiers of each when `verified`. In long runs their stores are
+/// empty, so that what takes as long as all that a first build has to do is compared, too.
 fn instances(count: usize, verified: bool) -> Vec<(TempDir, Service)> {
     let doors: Vec<_> = (0..count)
         .map(|_| Verifier::start(Manner::Honest))
@@ -47,7 +43,7 @@ fn instances(count: usize, verified: bool) -> Vec<(TempDir, Service)> {
         }
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let mut place = place(&folder);
-        if !is_cold() {
+        if !tools::is_long() {
             place = place.stocked();
         }
         let service = place.serve(&options);
@@ -101,7 +97,7 @@ fn seen(service: &Service, module: &str) -> Vec<Value> {
 fn instances_that_verify_each_other_are_done_within_about_one_build() {
     // Times are compared of what takes long: a first build, or one of a large module, of which
     // three at once would be ten minutes of work.
-    for (count, long, is_timed) in match is_cold() {
+    for (count, long, is_timed) in match tools::is_long() {
         true => [(2, "ex.example/hello", true), (3, "ex.example/hello", true)],
         false => [(2, "ex.example/big", true), (3, "ex.example/hello", false)],
     } {
