@@ -3,7 +3,7 @@
 //! The supervisor and the relay say what they know; the rest is read from what the go command
 //! printed ([`super::words`]).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use hotcell_sandbox::wire::{CancelReason, Ending};
 
@@ -11,11 +11,20 @@ use super::{CellSummary, EnginePolicy, Failure, FailureClass, ProgramRun, words}
 use crate::{
     fetch::wire::{Trouble, TroubleKind},
     output::Output,
+    spec::GoVersion,
 };
 
 /// What to do about a failure of ours: a visitor of a service cannot look, its operator can.
 pub(crate) const IN_TRACE: &str = "try again; if it stays, whoever runs hotcell finds the cause in \
                                    its trace, or with hotcell doctor";
+
+/// No build has a release that may not stand in a log.
+pub(crate) fn go_too_old(go: impl fmt::Display) -> Failure {
+    let oldest = GoVersion::OLDEST_LOGGED;
+    let sentence = format!("{go} is not built here: the oldest is {oldest}");
+    let remedy = "choose a newer release; https://go.dev/dl/ lists them";
+    failure("go_too_old", FailureClass::CannotBuild, sentence, remedy)
+}
 
 /// Turns trouble of the fetcher into a failure.
 #[must_use]

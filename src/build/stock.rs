@@ -27,16 +27,8 @@ impl Engine {
         go: GoVersion,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<String, Failure> {
-        let oldest = GoVersion::OLDEST_LOGGED;
-        if go < oldest {
-            let sentence = format!("{go} is not built here: the oldest is {oldest}");
-            let remedy = "choose a newer release; https://go.dev/dl/ lists them";
-            return Err(ending::failure(
-                "go_too_old",
-                FailureClass::CannotBuild,
-                sentence,
-                remedy,
-            ));
+        if go < GoVersion::OLDEST_LOGGED {
+            return Err(ending::go_too_old(go));
         }
         let making = self.making(&format!("sdk {go}"));
         let _one_at_a_time = turn(&making, Phase::Sdk, progress).await;

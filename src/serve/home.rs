@@ -25,7 +25,7 @@ use super::{
     pages::{self, Commands, HomePage, Line, ModulePage},
 };
 use crate::{
-    build::Versions,
+    build::{Versions, ending},
     spec::{
         BuildKey, GoQuery, GoVersion, ModulePath, ModuleVersion, PackageDir, PackageQuery,
         SpecError, Target, Variant, VersionQuery, paste, url,
@@ -199,11 +199,12 @@ fn check_go(go: GoQuery) -> Result<(), Refusal> {
     if !is_old {
         return Ok(());
     }
+    let failure = ending::go_too_old(go);
     Err(Refusal::new(
         StatusCode::BAD_REQUEST,
-        "go_too_old",
-        &format!("{go} is not built here: the oldest is {oldest}"),
-        "choose a newer release; https://go.dev/dl/ lists them",
+        &failure.code,
+        &failure.sentence,
+        &failure.remedy,
     ))
 }
 
