@@ -122,27 +122,47 @@ impl AllNames {
 
 /// How many may do the same at a time.
 pub(super) struct Limits {
-    waiters: Arc<Shares>,
-    streams: Arc<Shares>,
-    observers: Arc<Shares>,
-    resolvers: Arc<Shares>,
-    downloads: Arc<Shares>,
-    pieced: Arc<Shares>,
-    compressions: Arc<Shares>,
+    /// Those who wait for a build.
+    pub(super) waiters: Limit,
+    /// Event streams.
+    pub(super) streams: Limit,
+    /// Questions of other instances.
+    pub(super) observers: Limit,
+    resolvers: Limit,
+    pub(super) downloads: Limit,
+    /// Downloads of large files and of parts, among the others.
+    pub(super) pieced: Limit,
+    /// Those for whom a file is compressed.
+    pub(super) compressions: Limit,
     /// One file is compressed at a time.
     pub(super) compressing: Arc<Semaphore>,
 }
 
+/// Places of one kind, and what is said when they are taken.
+pub(super) struct Limit {
+    places: Arc<Shares>,
+    why: &'static str,
+}
+
+impl Limit {
+    pub(super) fn new(most: u32, why: &'static str) -> Self {
+        let places = Shares::new(most);
+        Self { places, why }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
+        let large = "too many downloads of large files are under way";
+        let compressed = "too many downloads are compressed just now: take the uncompressed one";
         Self {
-            waiters: Shares::new(WAITERS_MAX),
-            streams: Shares::new(STREAMS_MAX),
-            observers: Shares::new(OBSERVERS_MAX),
-            resolvers: Shares::new(RESOLVERS_MAX),
-            downloads: Shares::new(DOWNLOADS_MAX),
-            pieced: Shares::new(PIECED_MAX),
-            compressions: Shares::new(COMPRESSIONS_MAX),
+            waiters: Limit::new(WAITERS_MAX, "too many requests wait for builds"),
+            streams: Limit::new(STREAMS_MAX, "too many event streams are open"),
+            observers: Limit::new(OBSERVERS_MAX, "too many instances ask for builds"),
+            resolvers: Limit::new(RESOLVERS_MAX, "too many names are looked up"),
+            downloads: Limit::new(DOWNLOADS_MAX, "too many downloads are under way"),
+            pieced: Limit::new(PIECED_MAX, large),
+            compressions: Limit::new(COMPRESSIONS_MAX, compressed),
             compressing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -168,54 +188,21 @@ impl App {
             .collect()
     }
 
-    /// A place among those who wait for a build.
-    pub(super) fn waiter(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many requests wait for builds";
-        self.place(&self.limits.waiters, visitor, why)
-    }
-
-    /// A place among the questions of other instances.
-    pub(super) fn observer(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many instances ask for builds";
-        self.place(&self.limits.observers, visitor, why)
-    }
-
-    /// A place among the event streams.
-    pub(super) fn stream(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many event streams are open";
-        self.place(&self.limits.streams, visitor, why)
-    }
-
-    /// A place among the downloads.
-    pub(super) fn download(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many downloads are under way";
-        self.place(&self.limits.downloads, visitor, why)
-    }
-
-    /// A place among the downloads of large files and of parts.
-    pub(super) fn pieced(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many downloads of large files are under way";
-        self.place(&self.limits.pieced, visitor, why)
-    }
-
-    /// A place among those for whom a file is compressed.
-    pub(super) fn compression(&self, visitor: Visitor) -> Result<Share, Refusal> {
-        let why = "too many downloads are compressed just now: take the uncompressed one";
-        self.place(&self.limits.compressions, visitor, why)
+    /// Whether the disk has room for more than what has begun.
+    pub(super) fn has_room(&self) -> Result<bool, Refusal> {
+        let lacks = self.artifacts.lacks_room();
+        lacks
+            .map(|lacks| lacks.is_none())
+            .map_err(|cause| Refusal::internal(&cause))
     }
 
     /// A place of its kind, of which one client has some and never all.
-    pub(super) fn place(
-        &self,
-        of: &Arc<Shares>,
-        visitor: Visitor,
-        why: &str,
-    ) -> Result<Share, Refusal> {
-        of.enter_as(visitor).ok_or_else(|| {
+    pub(super) fn place(&self, of: &Limit, visitor: Visitor) -> Result<Share, Refusal> {
+        of.places.enter_as(visitor).ok_or_else(|| {
             self.metrics
                 .busy
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Refusal::busy(why)
+            Refusal::busy(of.why)
         })
     }
 
@@ -228,8 +215,7 @@ impl App {
         question: BoxFuture<'static, Result<T, Failure>>,
     ) -> Result<T, Refusal> {
         let mut coming = names.get(name, || {
-            let why = "too many names are looked up";
-            let place = self.place(&self.limits.resolvers, visitor, why)?;
+            let place = self.place(&self.limits.resolvers, visitor)?;
             self.rates.take(visitor, &[Class::Name])?;
             Ok::<_, Refusal>((place, question))
         })?;

@@ -276,7 +276,7 @@ pub(super) async fn wait(
         Standing::Failed(row) => Standing::Failed(row),
         _ if !guard::may_wait(headers) => return Err(Refusal::other_origin()),
         _ => {
-            let _place = app.waiter(visitor)?;
+            let _place = app.place(&app.limits.waiters, visitor)?;
             app.queue.wait(key, binary, Asker::lookup(visitor)).await?
         }
     };

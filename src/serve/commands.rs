@@ -15,13 +15,12 @@ use tokio::sync::Semaphore;
 
 use super::{
     answer::Refusal,
-    app::App,
+    app::{App, Limit},
     catalogue::{Catalogue, CatalogueError},
     clock::Clock,
     limits::{Class, blocks::Visitor, names::Names},
     queue::QueueError,
     rows::to_json,
-    shares::Shares,
 };
 use crate::{
     build::{BoxFuture, Command, Failure, FailureClass, ending},
@@ -43,7 +42,7 @@ pub(super) type Listed = Result<Vec<Command>, Failure>;
 /// Listings that are made just now.
 pub(super) struct Listings {
     names: Names<Vec<Command>>,
-    waiting: Arc<Shares>,
+    waiting: Limit,
     running: Arc<Semaphore>,
 }
 
@@ -51,7 +50,7 @@ impl Listings {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
         Self {
             names: Names::new(Arc::clone(clock), PATIENCE),
-            waiting: Shares::new(WAITING_MAX),
+            waiting: Limit::new(WAITING_MAX, "too many modules are listed"),
             running: Arc::new(Semaphore::new(RUNNING_MAX)),
         }
     }
@@ -68,15 +67,14 @@ impl App {
         if let Some(Ok(commands)) = kept.map_err(|cause| Refusal::internal(&cause))? {
             return Ok(commands);
         }
-        let lacks = self.artifacts.lacks_room();
-        if lacks.map_err(|cause| Refusal::internal(&cause))?.is_some() {
+        if !self.has_room()? {
             return Err(QueueError::NoRoom.into());
         }
-        let _place = self.waiter(visitor)?;
+        let _place = self.place(&self.limits.waiters, visitor)?;
         let listings = &self.listings;
         let mut coming = listings.names.get(module.to_string(), || {
             self.rates.check_module(module.path.as_str())?;
-            let place = self.place(&listings.waiting, visitor, "too many modules are listed")?;
+            let place = self.place(&listings.waiting, visitor)?;
             self.rates.take(visitor, &[Class::Build])?;
             self.metrics.listings.fetch_add(1, Relaxed);
             Ok::<_, Refusal>((place, self.listing(module.clone())))

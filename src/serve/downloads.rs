@@ -20,11 +20,12 @@ use axum::{
 use super::{
     answer::{self, NO_STORE, Refusal},
     app::App,
-    artifacts::{ArtifactError, Artifacts, Opened},
+    artifacts::Opened,
     catalogue::ResultRow,
     hot::WHOLE_MAX,
     limits::blocks::Visitor,
     ranges::Asked,
+    tlog::blocking,
 };
 use crate::spec::url::Page;
 
@@ -44,11 +45,14 @@ pub(super) async fn show(
     if answer::is_kept(headers, &etag) {
         return Ok(kept(etag));
     }
-    let share = app.download(visitor)?;
+    let share = app.place(&app.limits.downloads, visitor)?;
     let sha256 = row.sha256;
     let opened = match page {
         Page::DownloadGz => compressed(app, visitor, sha256).await?,
-        _ => blocking(app, move |artifacts| artifacts.binary(&sha256)).await?,
+        _ => {
+            let artifacts = app.artifacts.clone();
+            blocking(move || artifacts.binary(&sha256)).await?
+        }
     };
     let Some(opened) = opened else {
         return Err(Refusal::busy(
@@ -64,7 +68,7 @@ pub(super) async fn show(
     let file = (sha256, page == Page::DownloadGz);
     let is_large = bytes > WHOLE_MAX;
     let content = |part: Option<Range<u64>>| {
-        let pieced = (is_large || part.is_some()).then(|| app.pieced(visitor));
+        let pieced = (is_large || part.is_some()).then(|| app.place(&app.limits.pieced, visitor));
         let shares = [share].into_iter().chain(pieced.transpose()?).collect();
         Ok::<_, Refusal>(app.hot.body(file, opened, part, shares))
     };
@@ -92,35 +96,25 @@ async fn compressed(
     visitor: Visitor,
     sha256: [u8; 32],
 ) -> Result<Option<Opened>, Refusal> {
-    let there = blocking(app, move |artifacts| artifacts.compressed(&sha256)).await?;
+    let (artifacts, maker) = (app.artifacts.clone(), app.artifacts.clone());
+    let there = blocking(move || artifacts.compressed(&sha256)).await?;
     if there.is_some() {
         return Ok(there);
     }
-    let place = app.compression(visitor)?;
+    let place = app.place(&app.limits.compressions, visitor)?;
     let turn = Arc::clone(&app.limits.compressing).acquire_owned().await;
     let turn = turn.map_err(|cause| Refusal::internal(&cause))?;
-    let lacks = app.artifacts.lacks_room();
-    if lacks.map_err(|cause| Refusal::internal(&cause))?.is_some() {
+    if !app.has_room()? {
         let sentence = "the disk of the service is nearly full: take the uncompressed download";
         return Err(Refusal::busy(sentence));
     }
     // Goes on when nobody waits for it any more, and keeps its turn so long.
-    blocking(app, move |artifacts| {
-        let made = artifacts.gzip(&sha256);
+    blocking(move || {
+        let made = maker.gzip(&sha256);
         drop((place, turn));
         made
     })
     .await
-}
-
-async fn blocking(
-    app: &App,
-    open: impl FnOnce(Artifacts) -> Result<Option<Opened>, ArtifactError> + Send + 'static,
-) -> Result<Option<Opened>, Refusal> {
-    let artifacts = app.artifacts.clone();
-    let opened = tokio::task::spawn_blocking(move || open(artifacts)).await;
-    let opened = opened.map_err(|cause| Refusal::internal(&cause))?;
-    opened.map_err(|cause| Refusal::internal(&cause))
 }
 
 /// For who has this download already; what the answer says of it is kept with it (RFC 9111, 3.2).

@@ -43,7 +43,7 @@ pub(super) async fn stream(
     key: &BuildKey,
     start: Option<Asker>,
 ) -> Result<Response, Refusal> {
-    let place = app.stream(visitor)?;
+    let place = app.place(&app.limits.streams, visitor)?;
     let standing = match start {
         Some(asker) => app.queue.ask(key, false, asker).await?,
         None => app.queue.standing(key).await?,

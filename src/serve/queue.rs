@@ -29,6 +29,7 @@ use crate::{
         limits::{
             Asker, Denied, Limited, Rates,
             budget::{Budget, OverBudget},
+            names::MISSING_MS,
             rules::Barred,
         },
         metrics::Metrics,
@@ -41,8 +42,6 @@ use crate::{
 /// How long a failure that is not remembered is given as the answer, so that clients which ask
 /// again at once do not turn us into an amplifier towards the module proxy.
 const RECENT_MS: u64 = 15_000;
-/// The same for what is not there: somebody may publish it just now.
-const MISSING_MS: u64 = 60_000;
 /// Interest is written at most this often per job; less than [`INTEREST`] by far.
 const TOUCH_MS: u64 = 10_000;
 /// How often somebody who waits renews the interest.

@@ -24,6 +24,9 @@ use crate::{
     spec::{BuildKey, Record, Sum, hex, url},
 };
 
+/// Of what a failed build printed so much is kept, in bytes: the first errors and the last lines.
+pub(super) const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+
 /// Runs a job and tells the queue how it ended. A panic or an abort ends this job only.
 pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
     let started_ms = inner.parts.clock.now_ms();
@@ -61,9 +64,6 @@ pub(super) async fn job(inner: Arc<Inner>, job: Arc<Job>) {
     );
     inner.over(&job, end).await;
 }
-
-/// Of what a failed build printed so much is kept, in bytes: the first errors and the last lines.
-pub(super) const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 
 /// Ends the inner task when the outer one is aborted.
 struct Guard(tokio::task::JoinHandle<End>);

@@ -17,7 +17,7 @@ use super::{
     answer::{IMMUTABLE, NO_STORE, Refusal},
     app::App,
     builds,
-    ledger::{Found, ReadError},
+    ledger::Found,
     limits::blocks::Visitor,
     proofs,
 };
@@ -151,9 +151,14 @@ async fn tile(app: &Arc<App>, path: &str) -> Result<Response, Refusal> {
     Ok(answer::cached(response, IMMUTABLE))
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
-) -> Result<T, Refusal> {
+/// Does what waits for the disk where it may block.
+pub(super) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|cause| Refusal::internal(&cause))?;
     done.map_err(|cause| Refusal::internal(&cause))

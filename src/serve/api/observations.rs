@@ -62,7 +62,7 @@ pub(in crate::serve) async fn show(
         Refusal::new(StatusCode::BAD_REQUEST, "bad_question", sentence, remedy)
     })?;
     let key = BuildKey::parse(&question.key)?;
-    let _place = app.observer(visitor)?;
+    let _place = app.place(&app.limits.observers, visitor)?;
     let asker = Asker::observer(visitor);
     if let Observing::Underway(job) = app.queue.observe(&key, asker).await? {
         wait(&job).await;

@@ -66,7 +66,7 @@ pub(in crate::serve) async fn events(
         Some(id) => Some(index(id.to_str().unwrap_or_default())? + 1),
         None => from.as_deref().map(index).transpose()?,
     };
-    let place = app.stream(visitor)?;
+    let place = app.place(&app.limits.streams, visitor)?;
     let next = last.unwrap_or_else(|| *app.ledger.sizes().borrow());
     let (to, from) = mpsc::channel(AHEAD);
     tokio::spawn(follow(Arc::clone(&app), next, to, place));

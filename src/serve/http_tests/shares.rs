@@ -44,7 +44,11 @@ async fn one_client_cannot_have_all_downloads() {
     let path = format!("{}{NAME}", site.built().await);
     let ask = async |last| site.read([198, 51, 100, last], &path, &[]).await;
     let held: Vec<_> = (0..768)
-        .map(|_| site.app.download(visitor(1)).unwrap())
+        .map(|_| {
+            site.app
+                .place(&site.app.limits.downloads, visitor(1))
+                .unwrap()
+        })
         .collect();
     let refused = ask(1).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -54,7 +58,7 @@ async fn one_client_cannot_have_all_downloads() {
     // Parts and large files cost more, and have fewer places.
     let first = [("range", "bytes=0-1")];
     let held: Vec<_> = (0..128)
-        .map(|_| site.app.pieced(visitor(1)).unwrap())
+        .map(|_| site.app.place(&site.app.limits.pieced, visitor(1)).unwrap())
         .collect();
     let refused = site.read([198, 51, 100, 1], &path, &first).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -79,7 +83,11 @@ async fn who_waits_for_compressed_downloads_holds_up_no_others() {
     let ask = async |last, path| site.read([198, 51, 100, last], path, &[]).await;
     assert_eq!(ask(3, &gz).await.status, StatusCode::OK);
     let held: Vec<_> = (0..2)
-        .map(|_| site.app.compression(visitor(1)).unwrap())
+        .map(|_| {
+            site.app
+                .place(&site.app.limits.compressions, visitor(1))
+                .unwrap()
+        })
         .collect();
     assert_eq!(ask(1, &gz).await.status, StatusCode::OK, "it is there");
     remove_compressed(&site);
@@ -119,7 +127,7 @@ async fn one_client_cannot_have_all_event_streams() {
     let most = |enter: &dyn Fn() -> bool| (0..).take_while(|_| enter()).count();
     let held = std::cell::RefCell::new(Vec::new());
     let streams = most(&|| {
-        let stream = app.stream(visitor(1));
+        let stream = app.place(&app.limits.streams, visitor(1));
         stream.map(|share| held.borrow_mut().push(share)).is_ok()
     });
     assert_eq!(streams, 768);
@@ -128,7 +136,7 @@ async fn one_client_cannot_have_all_event_streams() {
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     let refused = site.read([198, 51, 100, 1], "/api/v1/records/events", &[]);
     assert_eq!(refused.await.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(app.stream(visitor(2)).is_ok());
+    assert!(app.place(&app.limits.streams, visitor(2)).is_ok());
 }
 
 #[tokio::test]

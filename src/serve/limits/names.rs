@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long there is no such module or version: somebody may publish it just now.
-const MISSING_MS: u64 = 60_000;
+pub(in crate::serve) const MISSING_MS: u64 = 60_000;
 /// How long the proxy is left alone after it could not answer.
 const TROUBLE_MS: u64 = 10_000;
 /// Most answers kept; each is some 500 bytes.
